@@ -1,0 +1,634 @@
+/*
+ * batch.c
+ *	  Apply one batch: rows and offsets, in one transaction.
+ *
+ * The order inside the transaction is that of the locks: pipeline, position
+ * rows by partition, target.  First the pipeline is locked SHARE and its
+ * version compared, then the positions are locked and compared, then rows are
+ * written, then the positions are swapped, then it is committed.
+ *
+ * Rows are first tried all at once, in one subtransaction.  When that fails
+ * for a message's fault, the batch is cut by order of arrival into halves
+ * until the culprit is alone, each attempt in a subtransaction of its own; so
+ * one bad message in 10,000 costs about 14 attempts.  In this version the
+ * first bad message ends the batch: what came before it is committed.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "utils/acl.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/syscache.h"
+
+#include "batch.h"
+#include "catalog.h"
+#include "fault.h"
+#include "lock.h"
+#include "map.h"
+#include "session.h"
+#include "settings.h"
+#include "slot.h"
+#include "source.h"
+#include "target.h"
+#include "write.h"
+
+/* Most single attempts to find out whether a suspect error is general. */
+#define MAX_PROBES 64
+
+/* What became of a message. */
+typedef enum Fate
+{
+	FATE_UNKNOWN = 0,
+	FATE_LOADED,
+	FATE_IGNORED
+} Fate;
+
+struct KiBatch
+{
+	const KiPipeline *pipeline;
+	const KiTransaction *transaction;
+	MemoryContext batch_context;	/* reset at the start of every batch */
+	MemoryContext row_context;	/* reset per message */
+
+	/* the target's shape; dropped when the relation is invalidated */
+	MemoryContext shape_context;
+	KiMap	   *map;			/* NULL: to be made */
+	KiWriter   *writer;
+	Oid			target;
+	bool		had_headers;
+	bool		is_on_target;	/* our own check of it is under way */
+
+	/* the batch under way */
+	const KiMessages *messages;
+	KiBatchResult *result;
+	uint8	   *fates;
+	int			current;		/* message that is worked on */
+	bool		is_mapping;		/* … in an input function, not in a write */
+	ErrorData  *error;			/* of the last attempt that failed */
+};
+
+/* Relations that changed since a shape was made; one batch lives at a time. */
+static Oid	watched_target = InvalidOid;
+static bool target_is_stale = false;
+
+static void
+note_invalidation(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == watched_target)
+		target_is_stale = true;
+}
+
+void
+ki_transaction_begin(const KiTransaction *transaction)
+{
+	transaction->begin();
+}
+
+void
+ki_transaction_commit(const KiTransaction *transaction)
+{
+	transaction->commit();
+}
+
+KiBatch *
+ki_batch_create(const KiPipeline *pipeline, const KiTransaction *transaction)
+{
+	static bool is_registered = false;
+	KiBatch    *batch = palloc0(sizeof(KiBatch));
+
+	if (!is_registered)
+		CacheRegisterRelcacheCallback(note_invalidation, (Datum) 0);
+	is_registered = true;
+
+	batch->pipeline = pipeline;
+	batch->transaction = transaction;
+	batch->batch_context = AllocSetContextCreate(CurrentMemoryContext,
+												 "kafka_ingest batch",
+												 ALLOCSET_DEFAULT_SIZES);
+	batch->shape_context = AllocSetContextCreate(CurrentMemoryContext,
+												 "kafka_ingest target",
+												 ALLOCSET_SMALL_SIZES);
+	return batch;
+}
+
+static void
+drop_shape(KiBatch *batch)
+{
+	if (batch->writer)
+		ki_writer_free(batch->writer);
+	batch->writer = NULL;
+	batch->map = NULL;
+	MemoryContextReset(batch->shape_context);
+}
+
+void
+ki_batch_free(KiBatch *batch)
+{
+	drop_shape(batch);
+	MemoryContextDelete(batch->batch_context);
+	MemoryContextDelete(batch->shape_context);
+	pfree(batch);
+}
+
+bool
+ki_batch_failed_on_target(const KiBatch *batch)
+{
+	return batch->is_on_target;
+}
+
+/* ------------------------------------------------------------------------
+ * Target
+ * ------------------------------------------------------------------------
+ */
+static void
+make_shape(KiBatch *batch, Relation target)
+{
+	MemoryContext old;
+	const AttrNumber *attnums;
+	int			ncolumns;
+
+	drop_shape(batch);
+	old = MemoryContextSwitchTo(batch->shape_context);
+	target_is_stale = false;
+	watched_target = batch->target = RelationGetRelid(target);
+	batch->map = ki_map_create(batch->pipeline, RelationGetDescr(target));
+	ncolumns = ki_map_columns(batch->map, &attnums);
+	batch->writer = ki_writer_create(target, attnums, ncolumns);
+	MemoryContextSwitchTo(old);
+}
+
+/* Open, check and lock the target until the transaction ends. */
+static void
+open_target(KiBatch *batch)
+{
+	bool		was_found_by_name;
+	Relation	target;
+
+	batch->is_on_target = true;
+	target = ki_target_open(batch->pipeline, &was_found_by_name);
+	if (target_is_stale || !batch->map ||
+		batch->target != RelationGetRelid(target) ||
+		watched_target != batch->target)
+		make_shape(batch, target);
+	table_close(target, NoLock);
+	batch->is_on_target = false;
+}
+
+Oid
+ki_batch_target(const KiBatch *batch)
+{
+	return batch->target;
+}
+
+bool
+ki_batch_prepare(KiBatch *batch)
+{
+	open_target(batch);
+	batch->had_headers = ki_map_wants_headers(batch->map);
+	return batch->had_headers;
+}
+
+/* ------------------------------------------------------------------------
+ * Rows
+ * ------------------------------------------------------------------------
+ */
+static void
+set_reject(KiBatch *batch, int index, const KiFault *fault)
+{
+	MemoryContext old = MemoryContextSwitchTo(batch->batch_context);
+	KiFault    *kept = &batch->result->fault;
+
+	batch->result->has_reject = true;
+	batch->result->applied = index;
+	*kept = *fault;
+	kept->message = pstrdup(fault->message ? fault->message :
+							ki_error_condition(fault->sqlerrcode));
+	if (fault->column_name)
+		kept->column_name = pstrdup(fault->column_name);
+	if (fault->constraint_name)
+		kept->constraint_name = pstrdup(fault->constraint_name);
+	MemoryContextSwitchTo(old);
+}
+
+static bool
+tombstone(KiBatch *batch, KiFault *fault)
+{
+	if (strcmp(batch->pipeline->on_tombstone, "error") != 0)
+	{
+		batch->fates[batch->current] = FATE_IGNORED;
+		return true;
+	}
+	fault->sqlerrcode = ERRCODE_NULL_VALUE_NOT_ALLOWED;
+	fault->stage = "decode";
+	fault->message = "the message is a tombstone";
+	return false;
+}
+
+/* Decode, map and give one message to the writer; false: it is bad. */
+static bool
+work_on(KiBatch *batch, const KiMessage *message, Datum *values, bool *nulls,
+		bool *absent, KiFault *fault)
+{
+	KiDecoded  *decoded;
+
+	if (!message->value)
+		return tombstone(batch, fault);
+	decoded = ki_map_decode(batch->map, message, fault);
+	if (!decoded)
+		return false;
+	if (!ki_map_row(batch->map, message, decoded, values, nulls, absent, fault))
+		return false;
+	batch->is_mapping = false;
+	MemoryContextSwitchTo(batch->batch_context);
+	ki_writer_add(batch->writer, values, nulls, absent);
+	batch->fates[batch->current] = FATE_LOADED;
+	return true;
+}
+
+/*
+ * Apply messages [lo, hi).  Ends at the first one that is found bad without
+ * an error, which becomes the reject; else applied becomes hi.
+ */
+static void
+apply_piece(KiBatch *batch, int lo, int hi)
+{
+	const AttrNumber *attnums;
+	int			ncolumns = ki_map_columns(batch->map, &attnums);
+	Datum	   *values = palloc(ncolumns * sizeof(Datum));
+	bool	   *nulls = palloc(ncolumns * sizeof(bool));
+	bool	   *absent = palloc(ncolumns * sizeof(bool));
+	int			i;
+
+	ki_writer_begin(batch->writer, ki_setting_worker_memory_kb / 4);
+	for (i = lo; i < hi; i++)
+	{
+		KiFault		fault = {0};
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(batch->row_context);
+		MemoryContextSwitchTo(batch->row_context);
+		batch->current = i;
+		batch->is_mapping = true;
+		if (!work_on(batch, &batch->messages->items[i], values, nulls, absent,
+					 &fault))
+		{
+			set_reject(batch, i, &fault);
+			break;
+		}
+	}
+	MemoryContextSwitchTo(batch->batch_context);
+	batch->is_mapping = false;
+	ki_writer_end(batch->writer);
+	batch->result->applied = i;
+}
+
+/*
+ * One attempt at [lo, hi) in a subtransaction; on an error everything it did
+ * is undone, batch->error says why, and false is returned.  With is_probe it
+ * is undone in any case.
+ */
+static bool
+try_piece(KiBatch *batch, int lo, int hi, bool is_probe)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool is_good = true;
+
+	batch->result->has_reject = false;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(batch->batch_context);
+	PG_TRY();
+	{
+		apply_piece(batch, lo, hi);
+		if (is_probe)
+			RollbackAndReleaseCurrentSubTransaction();
+		else
+			ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(batch->batch_context);
+		batch->error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		is_good = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(batch->batch_context);
+	CurrentResourceOwner = owner;
+	return is_good;
+}
+
+static void
+reject_for_error(KiBatch *batch, int index, const ErrorData *error,
+				 const char *column, const char *stage)
+{
+	KiFault		fault = {0};
+
+	fault.sqlerrcode = error->sqlerrcode;
+	fault.stage = stage;
+	fault.column_name = error->column_name ? error->column_name : column;
+	fault.constraint_name = error->constraint_name;
+	set_reject(batch, index, &fault);
+}
+
+/* Does any message of [lo, hi) go through, of a few that are tried alone? */
+static bool
+another_succeeds(KiBatch *batch, int lo, int hi)
+{
+	int			step = Max((hi - lo) / MAX_PROBES, 1);
+
+	for (int i = lo; i < hi; i += step)
+	{
+		if (try_piece(batch, i, i + 1, true) && !batch->result->has_reject &&
+			batch->fates[i] == FATE_LOADED)
+			return true;
+	}
+	return false;
+}
+
+/* Message number index failed alone: is it to blame? */
+static void
+judge(KiBatch *batch, int index)
+{
+	ErrorData  *error = batch->error;
+	bool		is_to_blame = ki_error_class(error->sqlerrcode) == KI_ERROR_MESSAGE;
+
+	for (int i = 0; i < index && !is_to_blame; i++)
+		is_to_blame = batch->fates[i] == FATE_LOADED;
+	if (!is_to_blame &&
+		!another_succeeds(batch, index + 1, batch->messages->count))
+		ReThrowError(error);
+	reject_for_error(batch, index, error, NULL, "write");
+}
+
+/*
+ * Apply [lo, hi) up to the first bad message.  Afterwards either there is a
+ * reject, or all are applied.
+ */
+static void
+isolate(KiBatch *batch, int lo, int hi)
+{
+	ErrorData  *error;
+	int			mid = lo + (hi - lo) / 2;
+
+	if (try_piece(batch, lo, hi, false))
+		return;
+	error = batch->error;
+	if (ki_error_class(error->sqlerrcode) == KI_ERROR_PASSING)
+		ReThrowError(error);
+
+	/* An input function failed: the culprit is known. */
+	if (batch->is_mapping && ki_error_class(error->sqlerrcode) == KI_ERROR_MESSAGE)
+	{
+		int			culprit = batch->current;
+		const char *column = ki_map_current_column(batch->map);
+
+		if (culprit > lo)
+			isolate(batch, lo, culprit);
+		if (!batch->result->has_reject)
+			reject_for_error(batch, culprit, error, column, "map");
+	}
+	else if (hi - lo == 1)
+		judge(batch, lo);
+	else
+	{
+		isolate(batch, lo, mid);
+		if (!batch->result->has_reject)
+			isolate(batch, mid, hi);
+	}
+}
+
+/* Returns false, having done nothing, when the source must be opened anew. */
+static bool
+apply_rows(KiBatch *batch)
+{
+	open_target(batch);
+	if (ki_map_wants_headers(batch->map) && !batch->had_headers)
+		return false;
+	batch->fates = palloc0(batch->messages->count);
+	batch->error = NULL;
+	isolate(batch, 0, batch->messages->count);
+	return true;
+}
+
+/* ------------------------------------------------------------------------
+ * Positions
+ * ------------------------------------------------------------------------
+ */
+static KiPosition *
+find_position(KiPosition *positions, int npositions, const KiMessage *message)
+{
+	static int	hint = 0;
+
+	if (hint < npositions && positions[hint].partition == message->partition &&
+		strcmp(positions[hint].topic, message->topic) == 0)
+		return &positions[hint];
+	for (hint = 0; hint < npositions; hint++)
+		if (positions[hint].partition == message->partition &&
+			strcmp(positions[hint].topic, message->topic) == 0)
+			return &positions[hint];
+	elog(ERROR, "message of partition %d, which is not assigned",
+		 message->partition);
+}
+
+/* One advance per position; row NULL: the position does not move. */
+typedef struct Advances
+{
+	KiAdvance  *items;
+	bool	   *is_touched;
+} Advances;
+
+static void
+count_message(KiAdvance *advance, const KiPosition *position,
+			  const KiMessage *message, Fate fate)
+{
+	int64		expected = Max(advance->next_offset, position->next_offset);
+
+	if (message->offset < expected)
+		elog(ERROR, "offset " INT64_FORMAT " of partition %d came after offset " INT64_FORMAT,
+			 message->offset, message->partition, expected - 1);
+	advance->next_offset = message->offset + 1;
+	advance->messages++;
+	advance->loaded += fate == FATE_LOADED;
+	advance->ignored += fate == FATE_IGNORED;
+	advance->last_offset = message->offset;
+	advance->last_timestamp_ms = message->timestamp_ms;
+}
+
+/* Lock and compare every position the batch may move; false: fenced. */
+static bool
+lock_positions(KiBatch *batch, Advances *advances, KiPosition *positions,
+			   int npositions, const int64 *ends)
+{
+	advances->items = palloc0(npositions * sizeof(KiAdvance));
+	advances->is_touched = palloc0(npositions * sizeof(bool));
+	for (int i = 0; i < batch->messages->count; i++)
+		advances->is_touched[find_position(positions, npositions,
+										   &batch->messages->items[i]) - positions] = true;
+	for (int i = 0; i < npositions; i++)
+	{
+		KiAdvance  *advance = &advances->items[i];
+
+		advance->next_offset = positions[i].next_offset;
+		advance->last_offset = -1;
+		if (ends[i] > positions[i].next_offset)
+			advances->is_touched[i] = true;
+		if (!advances->is_touched[i])
+			continue;
+		advance->row = ki_position_lock(batch->pipeline->id, &positions[i]);
+		if (!advance->row)
+			return false;
+	}
+	return true;
+}
+
+/* The last message of a partition that was applied. */
+static const KiMessage *
+last_of(const KiMessages *messages, int applied, const KiPosition *position)
+{
+	for (int i = applied - 1; i >= 0; i--)
+		if (messages->items[i].partition == position->partition &&
+			strcmp(messages->items[i].topic, position->topic) == 0)
+			return &messages->items[i];
+	return NULL;
+}
+
+static void
+advance_positions(KiBatch *batch, Advances *advances, KiPosition *positions,
+				  int npositions, const int64 *ends)
+{
+	KiBatchResult *result = batch->result;
+
+	for (int i = 0; i < result->applied; i++)
+	{
+		const KiMessage *message = &batch->messages->items[i];
+		KiPosition *position = find_position(positions, npositions, message);
+
+		count_message(&advances->items[position - positions], position,
+					  message, batch->fates[i]);
+		result->loaded += batch->fates[i] == FATE_LOADED;
+		result->ignored += batch->fates[i] == FATE_IGNORED;
+	}
+	for (int i = 0; i < npositions; i++)
+	{
+		KiAdvance  *advance = &advances->items[i];
+
+		if (!result->has_reject && ends[i] > advance->next_offset)
+			advance->next_offset = ends[i];
+		if (advance->next_offset == positions[i].next_offset)
+			continue;
+		if (advance->last_offset >= 0)
+			advance->last_crc = ki_message_crc(last_of(batch->messages,
+													   result->applied,
+													   &positions[i]));
+		ki_position_advance(batch->pipeline->id, advance);
+	}
+}
+
+/* After the commit: what is stored is what we expect from now on. */
+static void
+remember_positions(const Advances *advances, KiPosition *positions,
+				   int npositions)
+{
+	for (int i = 0; i < npositions; i++)
+	{
+		const KiAdvance *advance = &advances->items[i];
+
+		positions[i].next_offset = advance->next_offset;
+		if (advance->last_offset < 0)
+			continue;
+		positions[i].last_offset = advance->last_offset;
+		positions[i].last_timestamp_ms = advance->last_timestamp_ms;
+		positions[i].last_crc = advance->last_crc;
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * The batch
+ * ------------------------------------------------------------------------
+ */
+
+/* Still the pipeline we loaded, of a role that still exists? */
+static bool
+is_unchanged(const KiPipeline *pipeline)
+{
+	return ki_catalog_is_installed() &&
+		ki_pipeline_version(pipeline->id) == pipeline->version &&
+		SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(pipeline->owner));
+}
+
+static KiOutcome
+apply_locked(KiBatch *batch, Advances *advances, KiPosition *positions,
+			 int npositions, const int64 *ends)
+{
+	if (!ki_catalog_is_installed())
+		return KI_OUTCOME_CHANGED;
+	ki_lock_pipeline(batch->pipeline->id, false);
+	if (!is_unchanged(batch->pipeline))
+		return KI_OUTCOME_CHANGED;
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot load pipeline \"%s\" in a read-only transaction",
+						batch->pipeline->name)));
+	if (!lock_positions(batch, advances, positions, npositions, ends))
+		return KI_OUTCOME_FENCED;
+	if (batch->messages->count > 0 && !apply_rows(batch))
+		return KI_OUTCOME_CHANGED;
+	advance_positions(batch, advances, positions, npositions, ends);
+	return KI_OUTCOME_DONE;
+}
+
+static double
+ms_since(instr_time start)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, start);
+	return INSTR_TIME_GET_MILLISEC(now);
+}
+
+KiOutcome
+ki_batch_apply(KiBatch *batch, const KiMessages *messages,
+			   KiPosition *positions, int npositions, const int64 *ends,
+			   KiBatchResult *result)
+{
+	Advances	advances = {0};
+	MemoryContext old = CurrentMemoryContext;
+	KiSession	session;
+	KiOutcome	outcome;
+	instr_time	start;
+
+	memset(result, 0, sizeof(KiBatchResult));
+	MemoryContextReset(batch->batch_context);
+	batch->row_context = AllocSetContextCreate(batch->batch_context,
+											   "kafka_ingest row",
+											   ALLOCSET_DEFAULT_SIZES);
+	batch->messages = messages;
+	batch->result = result;
+	INSTR_TIME_SET_CURRENT(start);
+
+	ki_slot_set_busy(true);
+	ki_transaction_begin(batch->transaction);
+	MemoryContextSwitchTo(batch->batch_context);
+	ki_session_begin(&session, batch->pipeline);
+	outcome = apply_locked(batch, &advances, positions, npositions, ends);
+	ki_session_end(&session);
+	result->apply_ms = ms_since(start);
+	INSTR_TIME_SET_CURRENT(start);
+	ki_transaction_commit(batch->transaction);
+	result->commit_ms = ms_since(start);
+	ki_slot_set_busy(false);
+	if (outcome == KI_OUTCOME_DONE)
+		remember_positions(&advances, positions, npositions);
+	MemoryContextSwitchTo(old);
+	return outcome;
+}

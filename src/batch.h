@@ -1,0 +1,77 @@
+/*
+ * batch.h
+ *	  The unit of work: one batch of messages, applied in one transaction with
+ *	  its offsets (floor 3).
+ */
+#ifndef KI_BATCH_H
+#define KI_BATCH_H
+
+#include "message.h"
+#include "pipeline.h"
+#include "record.h"
+
+/*
+ * Whose transaction a batch is: a top-level one in a background worker, one
+ * committed by SPI in run(), or the caller's own in run() in a block.
+ */
+typedef struct KiTransaction
+{
+	void		(*begin) (void);	/* leaves an active snapshot */
+	void		(*commit) (void);
+} KiTransaction;
+
+extern void ki_transaction_begin(const KiTransaction *transaction);
+extern void ki_transaction_commit(const KiTransaction *transaction);
+
+typedef enum KiOutcome
+{
+	KI_OUTCOME_DONE,			/* committed, perhaps only up to a reject */
+	KI_OUTCOME_CHANGED,			/* the pipeline is another one or gone: reload */
+	KI_OUTCOME_FENCED			/* another process moved a position */
+} KiOutcome;
+
+typedef struct KiBatchResult
+{
+	int			applied;		/* messages, from the first on */
+	int64		loaded;
+	int64		ignored;
+	bool		has_reject;		/* message number "applied" is bad */
+	KiFault		fault;			/* why; texts live until the next batch */
+	double		apply_ms;
+	double		commit_ms;
+} KiBatchResult;
+
+typedef struct KiBatch KiBatch;
+
+/*
+ * What applies the batches of a pipeline; keeps the compiled mapping and the
+ * writer while the target is unchanged.  In the current memory context, which
+ * must live as long as pipeline does.
+ */
+extern KiBatch *ki_batch_create(const KiPipeline *pipeline,
+								const KiTransaction *transaction);
+extern void ki_batch_free(KiBatch *batch);
+
+/*
+ * Check the target and compile the mapping, in a transaction of the caller;
+ * tells whether messages are needed with their headers.
+ */
+extern bool ki_batch_prepare(KiBatch *batch);
+
+/* The relation it found then. */
+extern Oid	ki_batch_target(const KiBatch *batch);
+
+/*
+ * Apply messages and move positions[i] to after the last of them, or to
+ * ends[i] where that is further (-1: no end seen).  Updates positions when
+ * done.  Raises what is no message's fault; the caller then aborts, and may
+ * call again with the same messages.
+ */
+extern KiOutcome ki_batch_apply(KiBatch *batch, const KiMessages *messages,
+								KiPosition *positions, int npositions,
+								const int64 *ends, KiBatchResult *result);
+
+/* Was the last error raised by our own check of the target? */
+extern bool ki_batch_failed_on_target(const KiBatch *batch);
+
+#endif							/* KI_BATCH_H */

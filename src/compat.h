@@ -1,0 +1,103 @@
+/*
+ * compat.h
+ *	  Every PG_VERSION_NUM test of the project: one spelling for PostgreSQL 15
+ *	  to 18 (floor 0).
+ */
+#ifndef KI_COMPAT_H
+#define KI_COMPAT_H
+
+#include "postgres.h"
+#include "fmgr.h"
+#if PG_VERSION_NUM >= 160000
+#include "nodes/miscnodes.h"
+#endif
+
+#if PG_VERSION_NUM < 150000
+#error "kafka_ingest needs PostgreSQL 15 or newer"
+#endif
+
+/* Callbacks of the server's JSON parser return a result from 16 on. */
+#if PG_VERSION_NUM >= 160000
+#define KI_JSON_CALLBACK JsonParseErrorType
+#define KI_JSON_CONTINUE return JSON_SUCCESS
+#else
+#define KI_JSON_CALLBACK void
+#define KI_JSON_CONTINUE return
+#endif
+
+/* The lexer is made in one step before 17, and in two from then on. */
+#if PG_VERSION_NUM >= 170000
+#define ki_json_lexer(text, len) \
+	makeJsonLexContextCstringLen(NULL, (text), (len), GetDatabaseEncoding(), true)
+#else
+#define ki_json_lexer(text, len) \
+	makeJsonLexContextCstringLen((text), (len), GetDatabaseEncoding(), true)
+#endif
+
+/*
+ * Before 17 a background worker cannot begin as a role that may not log in;
+ * from then on it may be told to.
+ */
+#if PG_VERSION_NUM >= 170000
+#define KI_OWNER_NEEDS_LOGIN false
+#define KI_WORKER_CONNECT_FLAGS BGWORKER_BYPASS_ROLELOGINCHECK
+#else
+#define KI_OWNER_NEEDS_LOGIN true
+#define KI_WORKER_CONNECT_FLAGS 0
+#endif
+
+/* One function checks the privileges of every kind of object from 16 on. */
+#if PG_VERSION_NUM >= 160000
+#define ki_server_aclcheck(server, role, mode) \
+	object_aclcheck(ForeignServerRelationId, (server), (role), (mode))
+#define ki_database_aclcheck(database, role, mode) \
+	object_aclcheck(DatabaseRelationId, (database), (role), (mode))
+#define ki_database_ownercheck(database, role) \
+	object_ownercheck(DatabaseRelationId, (database), (role))
+#else
+#define ki_database_aclcheck(database, role, mode) \
+	pg_database_aclcheck((database), (role), (mode))
+#define ki_database_ownercheck(database, role) \
+	pg_database_ownercheck((database), (role))
+#define ki_server_aclcheck(server, role, mode) \
+	pg_foreign_server_aclcheck((server), (role), (mode))
+#endif
+
+/* The same over verified UTF-8, whatever the database's encoding; and its end. */
+#if PG_VERSION_NUM >= 170000
+#define ki_json_lexer_utf8(text, len) \
+	makeJsonLexContextCstringLen(NULL, (text), (len), PG_UTF8, true)
+#define ki_json_lexer_free(lexer) freeJsonLexContext(lexer)
+#else
+#define ki_json_lexer_utf8(text, len) \
+	makeJsonLexContextCstringLen((text), (len), PG_UTF8, true)
+#define ki_json_lexer_free(lexer) \
+	(pfree((lexer)->strval->data), pfree((lexer)->strval), pfree(lexer))
+#endif
+
+/*
+ * Call a type's input function; a soft error (from 16 on) fills *sqlerrcode
+ * and returns false, before 16 every error is raised.
+ */
+#if PG_VERSION_NUM >= 160000
+#define ki_input_call(input, text, ioparam, typmod, result, sqlerrcode) \
+	ki_input_call_safe((input), (text), (ioparam), (typmod), (result), (sqlerrcode))
+static inline bool
+ki_input_call_safe(FmgrInfo *input, char *string, Oid ioparam, int32 typmod,
+				   Datum *result, int *sqlerrcode)
+{
+	ErrorSaveContext errors = {.type = T_ErrorSaveContext};
+
+	errors.details_wanted = true;
+	if (InputFunctionCallSafe(input, string, ioparam, typmod,
+							  (Node *) &errors, result))
+		return true;
+	*sqlerrcode = errors.error_data->sqlerrcode;
+	return false;
+}
+#else
+#define ki_input_call(input, text, ioparam, typmod, result, sqlerrcode) \
+	(*(result) = InputFunctionCall((input), (text), (ioparam), (typmod)), true)
+#endif
+
+#endif							/* KI_COMPAT_H */

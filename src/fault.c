@@ -1,0 +1,152 @@
+/*
+ * fault.c
+ *	  Whose fault an error is.
+ *
+ * The one place that sorts SQLSTATEs.  An error of the message's class never
+ * shows its text, since PostgreSQL's texts quote values ("invalid input syntax
+ * for type integer: …"); those of the other classes speak of objects.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "utils/elog.h"
+
+#include "fault.h"
+
+#define CLASS(code) ERRCODE_TO_CATEGORY(code)
+
+static bool
+is_message_class(int category)
+{
+	return category == MAKE_SQLSTATE('2', '1', '0', '0', '0') ||
+		category == MAKE_SQLSTATE('2', '2', '0', '0', '0') ||
+		category == MAKE_SQLSTATE('2', '3', '0', '0', '0') ||
+		category == MAKE_SQLSTATE('3', '8', '0', '0', '0') ||
+		category == MAKE_SQLSTATE('3', '9', '0', '0', '0') ||
+		category == MAKE_SQLSTATE('4', '4', '0', '0', '0') ||
+		category == MAKE_SQLSTATE('5', '4', '0', '0', '0') ||
+		category == MAKE_SQLSTATE('P', '0', '0', '0', '0');
+}
+
+static bool
+is_passing_class(int category)
+{
+	return category == MAKE_SQLSTATE('0', '8', '0', '0', '0') ||
+		category == MAKE_SQLSTATE('4', '0', '0', '0', '0') ||
+		category == MAKE_SQLSTATE('5', '3', '0', '0', '0') ||
+		category == MAKE_SQLSTATE('5', '7', '0', '0', '0') ||
+		category == MAKE_SQLSTATE('5', '8', '0', '0', '0');
+}
+
+KiErrorClass
+ki_error_class(int sqlerrcode)
+{
+	int			category = CLASS(sqlerrcode);
+
+	if (sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION ||
+		is_passing_class(category))
+		return KI_ERROR_PASSING;
+	return is_message_class(category) ? KI_ERROR_MESSAGE : KI_ERROR_SUSPECT;
+}
+
+static const char *
+target_reason(int sqlerrcode)
+{
+	switch (sqlerrcode)
+	{
+		case ERRCODE_UNDEFINED_TABLE:
+			return "target_missing";
+		case ERRCODE_INSUFFICIENT_PRIVILEGE:
+			return "permission_denied";
+		default:
+			return "target_changed";
+	}
+}
+
+const char *
+ki_error_reason(int sqlerrcode, bool is_target)
+{
+	if (sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		return "lock_timeout";
+	if (sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION)
+		return "read_only";
+	if (sqlerrcode == ERRCODE_DISK_FULL)
+		return "out_of_space";
+	if (CLASS(sqlerrcode) == MAKE_SQLSTATE('4', '0', '0', '0', '0'))
+		return "conflict";
+	if (is_target && ki_error_class(sqlerrcode) != KI_ERROR_PASSING)
+		return target_reason(sqlerrcode);
+	if (sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
+		return "permission_denied";
+	return "database_error";
+}
+
+/* Names of the conditions that messages cause most; others by their class. */
+static const struct
+{
+	int			code;
+	const char *name;
+}			conditions[] =
+{
+	{ERRCODE_NOT_NULL_VIOLATION, "not-null constraint violated"},
+	{ERRCODE_FOREIGN_KEY_VIOLATION, "foreign key violated"},
+	{ERRCODE_UNIQUE_VIOLATION, "unique constraint violated"},
+	{ERRCODE_CHECK_VIOLATION, "check constraint violated"},
+	{ERRCODE_EXCLUSION_VIOLATION, "exclusion constraint violated"},
+	{ERRCODE_INVALID_TEXT_REPRESENTATION, "invalid input for the column's type"},
+	{ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "number out of range"},
+	{ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "value too long for the column's type"},
+	{ERRCODE_INVALID_DATETIME_FORMAT, "invalid date or time"},
+	{ERRCODE_DATETIME_VALUE_OUT_OF_RANGE, "date or time out of range"},
+	{ERRCODE_CHARACTER_NOT_IN_REPERTOIRE, "invalid characters"},
+	{ERRCODE_UNTRANSLATABLE_CHARACTER, "characters the database encoding does not have"},
+	{ERRCODE_STATEMENT_TOO_COMPLEX, "nested too deeply"},
+	{ERRCODE_RAISE_EXCEPTION, "raised by user code"},
+	{MAKE_SQLSTATE('2', '1', '0', '0', '0'), "cardinality violation"},
+	{MAKE_SQLSTATE('2', '2', '0', '0', '0'), "data exception"},
+	{MAKE_SQLSTATE('2', '3', '0', '0', '0'), "integrity constraint violated"},
+	{MAKE_SQLSTATE('3', '8', '0', '0', '0'), "external routine failed"},
+	{MAKE_SQLSTATE('3', '9', '0', '0', '0'), "external routine failed"},
+	{MAKE_SQLSTATE('4', '4', '0', '0', '0'), "check option of a view violated"},
+	{MAKE_SQLSTATE('5', '4', '0', '0', '0'), "limit of the server exceeded"},
+	{MAKE_SQLSTATE('P', '0', '0', '0', '0'), "raised by user code"},
+};
+
+static const char *
+condition_name(int code)
+{
+	for (int i = 0; i < (int) lengthof(conditions); i++)
+		if (conditions[i].code == code)
+			return conditions[i].name;
+	return NULL;
+}
+
+char *
+ki_error_condition(int sqlerrcode)
+{
+	const char *name = condition_name(sqlerrcode);
+
+	if (!name)
+		name = condition_name(CLASS(sqlerrcode));
+	return psprintf("SQLSTATE %s, %s", unpack_sql_state(sqlerrcode),
+					name ? name : "error");
+}
+
+char *
+ki_error_text(const ErrorData *error)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	if (ki_error_class(error->sqlerrcode) == KI_ERROR_MESSAGE)
+		appendStringInfoString(&buf, ki_error_condition(error->sqlerrcode));
+	else
+		appendStringInfo(&buf, "%s (SQLSTATE %s)", error->message,
+						 unpack_sql_state(error->sqlerrcode));
+	if (error->column_name)
+		appendStringInfo(&buf, ", column \"%s\"", error->column_name);
+	if (error->constraint_name)
+		appendStringInfo(&buf, ", constraint \"%s\"", error->constraint_name);
+	return buf.data;
+}

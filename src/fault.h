@@ -1,0 +1,37 @@
+/*
+ * fault.h
+ *	  Whose fault an error is, and how it is told (floor 1).
+ */
+#ifndef KI_FAULT_H
+#define KI_FAULT_H
+
+#include "postgres.h"
+
+typedef enum KiErrorClass
+{
+	KI_ERROR_MESSAGE,			/* the message's own fault */
+	KI_ERROR_PASSING,			/* try the same batch again, with back-off */
+	KI_ERROR_SUSPECT			/* blamed on a message only if it fails alone
+								 * while another one succeeds */
+} KiErrorClass;
+
+/* The class of an error raised while rows are worked on. */
+extern KiErrorClass ki_error_class(int sqlerrcode);
+
+/*
+ * The state's reason for an error of the database's side: target_missing,
+ * permission_denied …; database_error when nothing says more.  is_target: it
+ * was raised by our own check of the target.
+ */
+extern const char *ki_error_reason(int sqlerrcode, bool is_target);
+
+/*
+ * What an error of this SQLSTATE says without its text, which may hold values
+ * of a message: "SQLSTATE 23505, unique violation".  palloc'd.
+ */
+extern char *ki_error_condition(int sqlerrcode);
+
+/* An error as last_error and details show it: no value of any message. */
+extern char *ki_error_text(const ErrorData *error);
+
+#endif							/* KI_FAULT_H */

@@ -1,0 +1,245 @@
+/*
+ * functions_control.c
+ *	  SQL functions pause, resume, adopt, drop_pipeline.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/tuplestore.h"
+
+#include "catalog.h"
+#include "lock.h"
+#include "owned.h"
+#include "slot.h"
+#include "target.h"
+
+PG_FUNCTION_INFO_V1(kafka_ingest_pause);
+PG_FUNCTION_INFO_V1(kafka_ingest_resume);
+PG_FUNCTION_INFO_V1(kafka_ingest_adopt);
+PG_FUNCTION_INFO_V1(kafka_ingest_drop_pipeline);
+
+/* ------------------------------------------------------------------------
+ * Pause and resume
+ * ------------------------------------------------------------------------
+ */
+static void
+pause_one(const char *name)
+{
+	KiPipeline *pipeline = ki_owned_lock(name);
+
+	if (pipeline->paused)
+		return;
+	pipeline->paused = true;
+	ki_pipeline_store(pipeline, true);
+	ki_event_insert(pipeline, "pause", NULL);
+	ki_slot_mark_changed();
+}
+
+static void
+resume_one(const char *name)
+{
+	KiPipeline *pipeline = ki_owned_lock(name);
+
+	if (!pipeline->paused && !pipeline->stop.reason)
+		return;
+	ki_event_insert(pipeline, "resume", pipeline->stop.reason);
+	pipeline->paused = false;
+	pipeline->stop.reason = NULL;
+	pipeline->stop.detail = NULL;
+	ki_pipeline_store(pipeline, true);
+	ki_slot_nudge(MyDatabaseId, pipeline->id);
+	ki_slot_mark_changed();
+}
+
+/* Apply to the named pipeline, or to all of mine, in order of name. */
+static void
+for_each(FunctionCallInfo fcinfo, void (*action) (const char *name))
+{
+	ListCell   *cell;
+
+	if (!PG_ARGISNULL(0))
+	{
+		action(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+		return;
+	}
+	foreach(cell, ki_owned_all())
+		action(((KiPipeline *) lfirst(cell))->name);
+}
+
+Datum
+kafka_ingest_pause(PG_FUNCTION_ARGS)
+{
+	PreventCommandIfReadOnly("pause()");
+	for_each(fcinfo, pause_one);
+	PG_RETURN_VOID();
+}
+
+Datum
+kafka_ingest_resume(PG_FUNCTION_ARGS)
+{
+	PreventCommandIfReadOnly("resume()");
+	for_each(fcinfo, resume_one);
+	PG_RETURN_VOID();
+}
+
+/* ------------------------------------------------------------------------
+ * Adopt
+ * ------------------------------------------------------------------------
+ */
+
+/* OIDs of a copy mean nothing here: find the owner again by its name. */
+static void
+resolve_owner(KiPipeline *pipeline)
+{
+	pipeline->owner = get_role_oid(pipeline->owner_name, true);
+	if (!OidIsValid(pipeline->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("owner \"%s\" of pipeline \"%s\" does not exist here",
+						pipeline->owner_name, pipeline->name),
+				 errhint("Create the role, then adopt the pipeline.")));
+	if (!ki_is_mine(pipeline))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of pipeline \"%s\"", pipeline->name)));
+}
+
+static void
+adopt(KiPipeline *pipeline)
+{
+	Relation	target;
+	bool		was_found_by_name;
+
+	resolve_owner(pipeline);
+	ki_lock_pipeline(pipeline->id, true);
+	pipeline->target = InvalidOid;
+	target = ki_target_open(pipeline, &was_found_by_name);
+	pipeline->target = RelationGetRelid(target);
+	relation_close(target, NoLock);
+	ki_guard_current(&pipeline->guard);
+	ki_pipeline_store(pipeline, true);
+	ki_event_insert(pipeline, "adopt", NULL);
+	ki_slot_mark_changed();
+}
+
+/* Pipelines of a copy whose owner, by name, is the caller's to act for. */
+static bool
+is_mine_by_name(const KiPipeline *pipeline)
+{
+	Oid			owner = get_role_oid(pipeline->owner_name, true);
+
+	return OidIsValid(owner) ? has_privs_of_role(GetUserId(), owner) :
+		superuser();
+}
+
+static void
+adopt_all(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, ki_pipeline_all())
+	{
+		KiPipeline *pipeline = lfirst(cell);
+
+		if (!ki_guard_matches(&pipeline->guard) && is_mine_by_name(pipeline))
+			adopt(pipeline);
+	}
+}
+
+static void
+adopt_one(const char *name)
+{
+	KiPipeline *pipeline = ki_pipeline_find(name);
+
+	if (!pipeline)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("pipeline \"%s\" does not exist", name)));
+	if (!ki_guard_matches(&pipeline->guard))
+		adopt(pipeline);
+	else
+	{
+		(void) ki_owned_find(name);
+		ereport(NOTICE,
+				(errmsg("pipeline \"%s\" belongs to this database already", name)));
+	}
+}
+
+Datum
+kafka_ingest_adopt(PG_FUNCTION_ARGS)
+{
+	PreventCommandIfReadOnly("adopt()");
+	if (!PG_ARGISNULL(1) && VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(1)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("option \"group_id\" is not supported yet"),
+				 errhint("Leave the option at its default.")));
+	if (PG_ARGISNULL(0))
+		adopt_all();
+	else
+		adopt_one(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_VOID();
+}
+
+/* ------------------------------------------------------------------------
+ * Drop
+ * ------------------------------------------------------------------------
+ */
+
+/* Return where it stood, and say it in the event too. */
+static char *
+return_positions(FunctionCallInfo fcinfo, List *positions)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	StringInfoData buf;
+	ListCell   *cell;
+
+	initStringInfo(&buf);
+	foreach(cell, positions)
+	{
+		KiPositionRow *row = lfirst(cell);
+		Datum		values[3];
+		bool		nulls[3] = {false};
+
+		values[0] = CStringGetTextDatum(row->at.topic);
+		values[1] = Int32GetDatum(row->at.partition);
+		values[2] = Int64GetDatum(row->at.next_offset);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		appendStringInfo(&buf, "%s%s/%d at " INT64_FORMAT, buf.len ? ", " : "",
+						 row->at.topic, row->at.partition, row->at.next_offset);
+	}
+	return buf.data;
+}
+
+Datum
+kafka_ingest_drop_pipeline(PG_FUNCTION_ARGS)
+{
+	char	   *name = ki_argument_text(fcinfo, 0, "name");
+	KiPipeline *pipeline;
+
+	PreventCommandIfReadOnly("drop_pipeline()");
+	InitMaterializedSRF(fcinfo, 0);
+	if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1) && !ki_pipeline_find(name))
+	{
+		ereport(NOTICE,
+				(errmsg("pipeline \"%s\" does not exist, skipping", name)));
+		PG_RETURN_VOID();
+	}
+	pipeline = ki_owned_lock(name);
+	ki_event_insert(pipeline, "drop",
+					return_positions(fcinfo, ki_position_all(pipeline->id)));
+	ki_position_delete_all(pipeline->id);
+	ki_gap_delete_all(pipeline->id);
+	ki_pipeline_delete(pipeline->id);
+	ki_slot_mark_changed();
+	PG_RETURN_VOID();
+}

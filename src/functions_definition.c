@@ -1,0 +1,174 @@
+/*
+ * functions_definition.c
+ *	  SQL function pipeline_definition, and version.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+#include "owned.h"
+#include "source.h"
+
+PG_FUNCTION_INFO_V1(kafka_ingest_pipeline_definition);
+PG_FUNCTION_INFO_V1(kafka_ingest_version);
+
+static void
+add(StringInfo buf, const char *name, const char *value)
+{
+	appendStringInfo(buf, ",\n    %s => %s", name, quote_literal_cstr(value));
+}
+
+/* Only what is not the default. */
+static void
+add_unless(StringInfo buf, const char *name, const char *value,
+		   const char *default_value)
+{
+	if (strcmp(value, default_value) != 0)
+		add(buf, name, value);
+}
+
+static void
+add_int_unless(StringInfo buf, const char *name, int value, int default_value)
+{
+	if (value != default_value)
+		appendStringInfo(buf, ",\n    %s => %d", name, value);
+}
+
+static char *
+jsonb_text(Jsonb *value)
+{
+	return JsonbToCString(NULL, &value->root, VARSIZE(value));
+}
+
+static char *
+array_text(ArrayType *array)
+{
+	Oid			output;
+	bool		is_varlena;
+
+	getTypeOutputInfo(INT4ARRAYOID, &output, &is_varlena);
+	return OidOutputFunctionCall(output, PointerGetDatum(array));
+}
+
+static void
+add_start(StringInfo buf, const KiPipeline *pipeline)
+{
+	add_unless(buf, "start_from", pipeline->start_from, "earliest");
+	if (pipeline->has_start_timestamp)
+		add(buf, "start_timestamp",
+			timestamptz_to_str(pipeline->start_timestamp));
+	if (pipeline->start_offsets)
+		add(buf, "start_offsets", jsonb_text(pipeline->start_offsets));
+}
+
+static void
+add_options(StringInfo buf, const KiPipeline *pipeline)
+{
+	add_unless(buf, "connection", pipeline->connection, "kafka");
+	add_unless(buf, "format", pipeline->format, "json");
+	add_unless(buf, "key_format", pipeline->key_format, "text");
+	if (pipeline->columns)
+		add(buf, "columns", jsonb_text(pipeline->columns));
+	add_unless(buf, "on_tombstone", pipeline->on_tombstone, "skip");
+	add_unless(buf, "on_missing", pipeline->on_missing, "default");
+	add_unless(buf, "on_error", pipeline->on_error, "dead_letter");
+	if (pipeline->max_error_ratio != 0.5)
+		appendStringInfo(buf, ",\n    max_error_ratio => %g",
+						 pipeline->max_error_ratio);
+	add_start(buf, pipeline);
+	if (pipeline->partitions)
+		add(buf, "partitions", array_text(pipeline->partitions));
+	add_int_unless(buf, "workers", pipeline->workers, 1);
+	add_int_unless(buf, "batch_max_messages", pipeline->batch_max_messages, 10000);
+	add_int_unless(buf, "batch_max_ms", pipeline->batch_max_ms, 200);
+	add(buf, "search_path", pipeline->search_path);
+	if (pipeline->group_id[0] == '\0')
+		add(buf, "group_id", "");
+	if (JB_ROOT_COUNT(pipeline->properties) != 0)
+		add(buf, "properties", jsonb_text(pipeline->properties));
+	if (pipeline->paused)
+		appendStringInfoString(buf, ",\n    paused => true");
+}
+
+Datum
+kafka_ingest_pipeline_definition(PG_FUNCTION_ARGS)
+{
+	KiPipeline *pipeline = ki_owned_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	char	   *schema = get_namespace_name(get_rel_namespace(pipeline->target));
+	char	   *target = get_rel_name(pipeline->target);
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "SELECT kafka_ingest.create_pipeline(%s",
+					 quote_literal_cstr(pipeline->name));
+	add(&buf, "topic", pipeline->topic);
+	add(&buf, "target",
+		target ? quote_qualified_identifier(schema, target) :
+		quote_qualified_identifier(pipeline->target_schema,
+								   pipeline->target_name));
+	add_options(&buf, pipeline);
+	appendStringInfoString(&buf, ");");
+	PG_RETURN_TEXT_P(cstring_to_text(buf.data));
+}
+
+/* The version of the SQL objects, which may lag behind the library's. */
+static char *
+sql_version(void)
+{
+	Oid			extension = get_extension_oid("kafka_ingest", false);
+	HeapTuple	tuple;
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	char	   *version = NULL;
+	bool		isnull;
+
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		version = TextDatumGetCString(heap_getattr(tuple,
+												   Anum_pg_extension_extversion,
+												   RelationGetDescr(rel), &isnull));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return version;
+}
+
+Datum
+kafka_ingest_version(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[4];
+	bool		nulls[4] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = CStringGetTextDatum(KI_VERSION);
+	values[1] = ki_text_or_null(sql_version(), &nulls[1]);
+	values[2] = CStringGetTextDatum(ki_source_library_version());
+	values[3] = DirectFunctionCall2Coll(text_to_array, C_COLLATION_OID,
+										CStringGetTextDatum(ki_source_library_features()),
+										CStringGetTextDatum(","));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, nulls)));
+}

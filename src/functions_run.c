@@ -1,0 +1,349 @@
+/*
+ * functions_run.c
+ *	  SQL procedure run: load in the foreground.
+ *
+ * The same loader as a background worker's goes to the end of every partition
+ * as it was at the call.  Outside a transaction block each batch is committed
+ * by the procedure; inside one, a single batch becomes part of the caller's
+ * transaction.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "access/htup_details.h"
+#include "catalog.h"
+#include "loader.h"
+#include "lock.h"
+#include "owned.h"
+#include "slot.h"
+
+PG_FUNCTION_INFO_V1(kafka_ingest_run);
+
+#define NETWORK_WAIT_MS 1000
+
+/* --- transactions of a procedure --- */
+static void
+begin_in_procedure(void)
+{
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+commit_in_procedure(void)
+{
+	PopActiveSnapshot();
+	SPI_commit();
+}
+
+static void
+commit_in_block(void)
+{
+	PopActiveSnapshot();
+	CommandCounterIncrement();
+}
+
+static const KiTransaction in_procedure = {begin_in_procedure, commit_in_procedure};
+static const KiTransaction in_block = {begin_in_procedure, commit_in_block};
+
+typedef struct Run
+{
+	const char *name;
+	KiLoader   *loader;
+	int			max_batches;	/* INT_MAX: no limit */
+	TimestampTz deadline;		/* DT_NOEND: none */
+	int64	   *ends;			/* of the loader's positions, at the call */
+	bool		is_caught_up;
+} Run;
+
+/* ------------------------------------------------------------------------
+ * Reading
+ * ------------------------------------------------------------------------
+ */
+static bool
+is_over(const Run *run)
+{
+	return GetCurrentTimestamp() >= run->deadline;
+}
+
+static void
+wait_for_source(const Run *run, long wait_ms)
+{
+	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
+
+	if (run->deadline != DT_NOEND)
+		wait_ms = Min(wait_ms, TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+															   run->deadline));
+	(void) WaitLatchOrSocket(MyLatch, events | WL_SOCKET_READABLE,
+							 ki_source_socket(run->loader->source), wait_ms,
+							 PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* A connection that fails for good must not be waited for for ever. */
+static void
+raise_trouble(const Run *run)
+{
+	const char *reason;
+	const char *detail;
+
+	ki_loader_trouble(run->loader, &reason, &detail);
+	ereport(ERROR,
+			(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+			 errmsg("pipeline \"%s\" cannot read its topic: %s", run->name,
+					reason ? reason : "broker_unreachable"),
+			 errdetail_internal("%s", detail ? detail :
+								"The broker has not answered."),
+			 errhint("check_connection() tells more.")));
+}
+
+#define TROUBLE_MS 10000		/* how long trouble is borne without a timeout */
+
+/* Load and open; false when the time is over before. */
+static bool
+open_loader(Run *run)
+{
+	TimestampTz started = GetCurrentTimestamp();
+
+	for (;;)
+	{
+		KiStep		step = KI_STEP_OK;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!run->loader->pipeline)
+			step = ki_loader_load(run->loader);
+		if (step == KI_STEP_OK)
+			step = ki_loader_open(run->loader);
+		if (step == KI_STEP_OK)
+			return true;
+		if (step == KI_STEP_GONE || step == KI_STEP_STOPPED)
+			return true;		/* seen by the caller */
+		if (is_over(run))
+			return false;
+		if (step == KI_STEP_RELOAD)
+			ki_loader_reset(run->loader);
+		else if (!run->loader->source ||
+				 TimestampDifferenceExceeds(started, GetCurrentTimestamp(),
+											TROUBLE_MS))
+			raise_trouble(run);
+		else
+		{
+			wait_for_source(run, 500);
+			ki_source_drain(run->loader->source);
+		}
+	}
+}
+
+/* The end of every partition as it is now. */
+static void
+note_ends(Run *run)
+{
+	KiLoader   *loader = run->loader;
+
+	run->ends = MemoryContextAllocZero(loader->life_context,
+									   (loader->npositions + 1) * sizeof(int64));
+	for (int i = 0; i < loader->npositions; i++)
+	{
+		int64		low;
+
+		while (ki_source_watermarks(loader->source, loader->positions[i].topic,
+									loader->positions[i].partition,
+									NETWORK_WAIT_MS, &low,
+									&run->ends[i]) != KI_ANSWER_OK)
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (is_over(run))
+				return;
+		}
+	}
+}
+
+static bool
+has_reached_ends(const Run *run)
+{
+	for (int i = 0; i < run->loader->npositions; i++)
+		if (run->loader->positions[i].next_offset < run->ends[i])
+			return false;
+	return true;
+}
+
+/* The pipeline stopped: what came before is in; say why it goes no further. */
+static void
+raise_stop(const Run *run)
+{
+	KiPipeline *pipeline;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pipeline = ki_pipeline_find(run->name);
+	PopActiveSnapshot();
+	if (!pipeline || !pipeline->stop.reason)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pipeline \"%s\" was dropped or belongs to a copied database",
+						run->name),
+				 errhint("adopt() lets a copy load.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("pipeline \"%s\" stopped: %s", run->name,
+					pipeline->stop.reason),
+			 errdetail_internal("%s", pipeline->stop.detail),
+			 errhint("Messages before it are loaded. Use resume() to try again, or seek() to go on behind it.")));
+}
+
+/* One round; false: nothing more to do. */
+static bool
+go_round(Run *run)
+{
+	const char *end_reason;
+	KiStep		step;
+
+	if (has_reached_ends(run))
+	{
+		run->is_caught_up = true;
+		return false;
+	}
+	if (run->loader->total_batches >= run->max_batches || is_over(run))
+		return false;
+	step = ki_loader_collect(run->loader, &end_reason);
+	if (step == KI_STEP_OK)
+		step = ki_loader_apply(run->loader, end_reason);
+	else
+		wait_for_source(run, Min(ki_loader_wait_ms(run->loader), 1000));
+	if (step == KI_STEP_STOPPED || step == KI_STEP_GONE)
+		raise_stop(run);
+	if (step == KI_STEP_RELOAD)
+	{
+		ki_loader_reset(run->loader);
+		if (!open_loader(run))
+			return false;
+		if (!run->loader->is_open)
+			raise_stop(run);
+	}
+	return true;
+}
+
+static void
+run_to_end(Run *run)
+{
+	if (!open_loader(run))
+		return;
+	if (!run->loader->is_open)
+		raise_stop(run);
+	note_ends(run);
+	while (go_round(run))
+		CHECK_FOR_INTERRUPTS();
+}
+
+/* ------------------------------------------------------------------------
+ * The call
+ * ------------------------------------------------------------------------
+ */
+static void
+check_call(FunctionCallInfo fcinfo, const KiPipeline *pipeline, bool is_atomic)
+{
+	PreventCommandIfReadOnly("run()");
+	if (is_atomic && (PG_ARGISNULL(1) || PG_GETARG_INT32(1) != 1))
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("run() in a transaction block needs max_batches => 1"),
+				 errdetail("The batch becomes part of the transaction.")));
+	if (!PG_ARGISNULL(1) && PG_GETARG_INT32(1) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"max_batches\" must be at least 1")));
+	if (!ki_guard_matches(&pipeline->guard))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pipeline \"%s\" belongs to another database, of which this one is a copy",
+						pipeline->name),
+				 errhint("adopt() lets the copy load.")));
+	if (!ki_lock_try_run(pipeline->id, is_atomic))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("pipeline \"%s\" is being loaded by another process",
+						pipeline->name),
+				 errhint("Use pause() first, or create the pipeline with paused => true.")));
+}
+
+/* resume() is implied: a person asks for another try. */
+static void
+clear_stop(const char *name, const KiTransaction *transaction)
+{
+	KiPipeline *pipeline;
+
+	ki_transaction_begin(transaction);
+	pipeline = ki_owned_lock(name);
+	if (pipeline->stop.reason)
+	{
+		pipeline->stop.reason = NULL;
+		pipeline->stop.detail = NULL;
+		ki_pipeline_store(pipeline, true);
+		ki_event_insert(pipeline, "resume", "by run()");
+	}
+	ki_transaction_commit(transaction);
+}
+
+static Datum
+result(FunctionCallInfo fcinfo, const Run *run)
+{
+	TupleDesc	desc;
+	Datum		values[3];
+	bool		nulls[3] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = Int64GetDatum(run->loader->total_messages);
+	values[1] = Int64GetDatum(0);
+	values[2] = BoolGetDatum(run->is_caught_up);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+Datum
+kafka_ingest_run(PG_FUNCTION_ARGS)
+{
+	bool		is_atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext) &&
+							  !castNode(CallContext, fcinfo->context)->atomic);
+	const KiTransaction *transaction = is_atomic ? &in_block : &in_procedure;
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext life = AllocSetContextCreate(PortalContext, "kafka_ingest run",
+											   ALLOCSET_DEFAULT_SIZES);
+	Run			run = {0};
+	KiPipeline *pipeline;
+	Datum		returned;
+
+	MemoryContextSwitchTo(life);
+	run.name = ki_argument_text(fcinfo, 0, "name");
+	run.max_batches = PG_ARGISNULL(1) ? PG_INT32_MAX : PG_GETARG_INT32(1);
+	run.deadline = PG_ARGISNULL(2) ? DT_NOEND :
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+									ki_argument_ms(fcinfo, 2, "timeout"));
+	pipeline = ki_owned_find(run.name);
+	check_call(fcinfo, pipeline, is_atomic);
+	if (SPI_connect_ext(is_atomic ? 0 : SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	MemoryContextSwitchTo(life);
+	clear_stop(run.name, transaction);
+	MemoryContextSwitchTo(life);
+	run.loader = ki_loader_create(pipeline->id, KI_ALL_PARTITIONS, transaction);
+	run_to_end(&run);
+	SPI_finish();
+	MemoryContextSwitchTo(caller);
+	returned = result(fcinfo, &run);
+	ki_loader_close(run.loader);
+	MemoryContextDelete(life);
+	ki_lock_release_run();
+	PG_RETURN_DATUM(returned);
+}

@@ -1,0 +1,202 @@
+/*
+ * functions_seek.c
+ *	  SQL function seek: move positions, and leave a record of it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "ask.h"
+#include "catalog.h"
+#include "owned.h"
+#include "slot.h"
+
+PG_FUNCTION_INFO_V1(kafka_ingest_seek);
+
+#define LONGEST_WAIT_MS 10000	/* for the broker's answers */
+
+typedef struct Seek
+{
+	KiPipeline *pipeline;
+	KiOffset   *offsets;
+	int			noffsets;
+	KiStartPoint *points;		/* of all partitions */
+	int			npoints;
+	char	   *reason;			/* NULL: none given */
+	bool		allow_duplicates;
+	StringInfoData what;		/* for the event */
+} Seek;
+
+static void
+refuse_what_comes_later(FunctionCallInfo fcinfo)
+{
+	if (!PG_ARGISNULL(1) || !PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("seek() takes only start_offsets in this version"),
+				 errhint("Use seek(name, start_offsets => '{\"0\": 100}').")));
+	if (PG_ARGISNULL(3))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"start_offsets\" must not be null"),
+				 errhint("Give offsets by partition, as in {\"0\": 100, \"1\": -50}.")));
+}
+
+/* Ask the broker where the given offsets lie, before anything is locked. */
+static void
+ask_broker(Seek *seek)
+{
+	KiSource   *source = ki_ask_open(seek->pipeline);
+	KiStart		start = {0};
+	bool		is_missing;
+
+	start.offsets = seek->offsets;
+	start.noffsets = seek->noffsets;
+	seek->points = ki_ask_points(source, seek->pipeline, &start,
+								 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+															 LONGEST_WAIT_MS),
+								 &seek->npoints, &is_missing);
+	if (!seek->points)
+		ereport(ERROR,
+				(errcode(is_missing ? ERRCODE_UNDEFINED_OBJECT :
+						 ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+				 is_missing ?
+				 errmsg("topic \"%s\" does not exist", seek->pipeline->topic) :
+				 errmsg("the broker of connection \"%s\" did not tell the offsets of topic \"%s\"",
+						seek->pipeline->connection, seek->pipeline->topic),
+				 ki_source_trouble(source)->detail ?
+				 errdetail_internal("%s", ki_source_trouble(source)->detail) : 0));
+	ki_source_close(source);
+}
+
+static const KiStartPoint *
+point_of(const Seek *seek, int32 partition)
+{
+	for (int i = 0; i < seek->npoints; i++)
+		if (seek->points[i].partition == partition)
+			return &seek->points[i];
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("pipeline \"%s\" does not read partition %d of topic \"%s\"",
+					seek->pipeline->name, partition, seek->pipeline->topic),
+			 errdetail("The topic has %d partitions that it reads.", seek->npoints)));
+	return NULL;				/* not reached */
+}
+
+static void
+check_move(const Seek *seek, const KiStartPoint *point, int64 old_offset)
+{
+	if (point->offset > point->stable_offset)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("offset " INT64_FORMAT " is beyond the end of topic \"%s\" partition %d",
+						point->offset, seek->pipeline->topic, point->partition),
+				 errdetail("The partition ends at offset " INT64_FORMAT ".",
+						   point->stable_offset)));
+	if (point->offset < point->low_offset)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("offset " INT64_FORMAT " is before the beginning of topic \"%s\" partition %d",
+						point->offset, seek->pipeline->topic, point->partition),
+				 errdetail("The partition begins at offset " INT64_FORMAT ".",
+						   point->low_offset)));
+	if (point->offset < old_offset && !seek->allow_duplicates &&
+		old_offset <= point->stable_offset)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("seek of pipeline \"%s\" back to offset " INT64_FORMAT " of partition %d would load rows again",
+						seek->pipeline->name, point->offset, point->partition),
+				 errdetail("It stands at offset " INT64_FORMAT ".", old_offset),
+				 errhint("Use allow_duplicates => true if that is meant.")));
+}
+
+static void
+record_gap(const Seek *seek, const KiStartPoint *point, int64 old_offset)
+{
+	KiGap		gap = {0};
+
+	if (old_offset < 0 || point->offset <= old_offset)
+		return;
+	gap.topic = seek->pipeline->topic;
+	gap.partition = point->partition;
+	gap.from_offset = old_offset;
+	gap.to_offset = point->offset - 1;
+	gap.reason = "seek";
+	gap.detail = seek->reason;
+	ki_gap_insert(seek->pipeline->id, &gap);
+}
+
+static void
+move_one(FunctionCallInfo fcinfo, Seek *seek, int32 partition)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	const KiStartPoint *point = point_of(seek, partition);
+	KiPositionRow *row = ki_position_find(seek->pipeline->id,
+										  seek->pipeline->topic, partition);
+	int64		old_offset = row ? row->at.next_offset : -1;
+	Datum		values[4];
+	bool		nulls[4] = {false};
+
+	check_move(seek, point, old_offset);
+	ki_position_move(seek->pipeline->id, seek->pipeline->topic, partition,
+					 point->offset);
+	record_gap(seek, point, old_offset);
+	values[0] = CStringGetTextDatum(seek->pipeline->topic);
+	values[1] = Int32GetDatum(partition);
+	values[2] = Int64GetDatum(old_offset);
+	nulls[2] = old_offset < 0;
+	values[3] = Int64GetDatum(point->offset);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	appendStringInfo(&seek->what, "%spartition %d from " INT64_FORMAT " to " INT64_FORMAT,
+					 seek->what.len ? ", " : "", partition, old_offset,
+					 point->offset);
+}
+
+/* The place is a new one: what stopped for the old one may go on. */
+static void
+finish(Seek *seek)
+{
+	KiPipeline *pipeline = seek->pipeline;
+
+	pipeline->stop.reason = NULL;
+	pipeline->stop.detail = NULL;
+	pipeline->cluster_id = NULL;
+	ki_pipeline_store(pipeline, true);
+	if (seek->reason)
+		appendStringInfo(&seek->what, ": %s", seek->reason);
+	ki_event_insert(pipeline, "seek", seek->what.data);
+	ki_slot_nudge(MyDatabaseId, pipeline->id);
+	ki_slot_mark_changed();
+}
+
+Datum
+kafka_ingest_seek(PG_FUNCTION_ARGS)
+{
+	char	   *name = ki_argument_text(fcinfo, 0, "name");
+	Seek		seek = {0};
+
+	PreventCommandIfReadOnly("seek()");
+	refuse_what_comes_later(fcinfo);
+	InitMaterializedSRF(fcinfo, 0);
+	seek.pipeline = ki_owned_find(name);
+	seek.reason = PG_ARGISNULL(4) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(4));
+	seek.allow_duplicates = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
+	seek.offsets = ki_offsets_parse(PG_GETARG_JSONB_P(3), seek.pipeline->topic,
+									"start_offsets", &seek.noffsets);
+	initStringInfo(&seek.what);
+	ask_broker(&seek);
+	seek.pipeline = ki_owned_lock(name);
+	for (int i = 0; i < seek.noffsets; i++)
+		move_one(fcinfo, &seek, seek.offsets[i].partition);
+	finish(&seek);
+	PG_RETURN_VOID();
+}

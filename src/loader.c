@@ -1,0 +1,728 @@
+/*
+ * loader.c
+ *	  The reading of one pipeline.
+ *
+ * load (a transaction) → open (the network) → collect (memory) → apply (a
+ * transaction), round and round.  Whatever is unexpected leads back to load:
+ * a changed version, a lost race for a position, a barrier in the log.  No
+ * transaction is open while the network is waited for, but the caller's own
+ * in run() within a block.
+ *
+ * Memory: load_context holds everything of one configuration, the client
+ * included, and is deleted to start again.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+#include "fault.h"
+#include "loader.h"
+#include "lock.h"
+#include "settings.h"
+
+#define NETWORK_WAIT_MS 1000	/* longest single wait for an answer */
+#define LINGER_MS 5				/* a caught-up batch waits for company */
+#define END_DELAY_MS 1000		/* idle time before moving over control records */
+#define MAX_BARRIERS 3
+
+/* ------------------------------------------------------------------------
+ * Life
+ * ------------------------------------------------------------------------
+ */
+
+/* Did a foreign server or user mapping change since the last load? */
+static bool connection_is_stale = false;
+
+static void
+note_connection_change(Datum arg, int cacheid, uint32 hashvalue)
+{
+	connection_is_stale = true;
+}
+
+KiLoader *
+ki_loader_create(int32 pipeline, int worker, const KiTransaction *transaction)
+{
+	static bool is_registered = false;
+	KiLoader   *loader = palloc0(sizeof(KiLoader));
+
+	if (!is_registered)
+	{
+		CacheRegisterSyscacheCallback(FOREIGNSERVEROID, note_connection_change,
+									  (Datum) 0);
+		CacheRegisterSyscacheCallback(USERMAPPINGOID, note_connection_change,
+									  (Datum) 0);
+	}
+	is_registered = true;
+	loader->pipeline_id = pipeline;
+	loader->worker = worker;
+	loader->transaction = transaction;
+	loader->life_context = CurrentMemoryContext;
+	loader->barrier_partition = -1;
+	return loader;
+}
+
+static void
+close_source(KiLoader *loader)
+{
+	if (loader->messages)
+		ki_messages_release(loader->messages);
+	ki_source_close(loader->source);
+	loader->source = NULL;
+	loader->is_open = false;
+	loader->first_at = 0;
+}
+
+void
+ki_loader_reset(KiLoader *loader)
+{
+	close_source(loader);
+	if (loader->batch)
+		ki_batch_free(loader->batch);
+	loader->batch = NULL;
+	loader->pipeline = NULL;
+	loader->messages = NULL;
+	loader->npositions = 0;
+	if (loader->load_context)
+		MemoryContextDelete(loader->load_context);
+	loader->load_context = NULL;
+}
+
+void
+ki_loader_close(KiLoader *loader)
+{
+	ki_loader_reset(loader);
+	pfree(loader);
+}
+
+/* ------------------------------------------------------------------------
+ * Load
+ * ------------------------------------------------------------------------
+ */
+
+/* May it be loaded by this kind of process now? */
+static bool
+may_load(const KiLoader *loader, const KiPipeline *pipeline)
+{
+	if (!pipeline || !ki_guard_matches(&pipeline->guard) ||
+		!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(pipeline->owner)))
+		return false;
+	if (loader->worker == KI_ALL_PARTITIONS)
+		return true;
+	return !pipeline->paused && !pipeline->stop.reason &&
+		loader->worker < pipeline->workers;
+}
+
+/* The target was renamed, moved or made again: remember what it is now. */
+static void
+remember_target(KiPipeline *pipeline, Oid target)
+{
+	char	   *schema = get_namespace_name(get_rel_namespace(target));
+	char	   *name = get_rel_name(target);
+	KiPipeline *stored;
+
+	if (target == pipeline->target && strcmp(name, pipeline->target_name) == 0 &&
+		strcmp(schema, pipeline->target_schema) == 0)
+		return;
+	ki_lock_pipeline(pipeline->id, false);
+	ki_lock_resolution(pipeline->id);
+	stored = ki_pipeline_load(pipeline->id);
+	if (!stored || stored->version != pipeline->version)
+		return;
+	stored->target = pipeline->target = target;
+	stored->target_schema = pipeline->target_schema = schema;
+	stored->target_name = pipeline->target_name = name;
+	ki_pipeline_store(stored, false);
+}
+
+static void
+load_positions(KiLoader *loader)
+{
+	List	   *rows = ki_position_all(loader->pipeline->id);
+	ListCell   *cell;
+
+	loader->positions = palloc0((list_length(rows) + 1) * sizeof(KiPosition));
+	loader->ends = palloc0((list_length(rows) + 1) * sizeof(int64));
+	loader->npositions = 0;
+	foreach(cell, rows)
+	{
+		KiPositionRow *row = lfirst(cell);
+
+		if (strcmp(row->at.topic, loader->pipeline->topic) != 0)
+			continue;
+		if (loader->worker == KI_ALL_PARTITIONS ||
+			row->at.partition % loader->pipeline->workers == loader->worker)
+			loader->positions[loader->npositions++] = row->at;
+	}
+}
+
+static void
+load_configuration(KiLoader *loader)
+{
+	KiPipeline *pipeline = ki_pipeline_load(loader->pipeline_id);
+
+	if (!may_load(loader, pipeline))
+		return;
+	connection_is_stale = false;
+	loader->connection = ki_connection_load(pipeline->connection,
+											pipeline->owner,
+											pipeline->properties, true);
+	loader->pipeline = pipeline;
+	load_positions(loader);
+	loader->messages = ki_messages_create(pipeline->batch_max_messages);
+	if (!loader->connection)
+		return;
+	loader->batch = ki_batch_create(pipeline, loader->transaction);
+	loader->wants_headers = ki_batch_prepare(loader->batch);
+	remember_target(pipeline, ki_batch_target(loader->batch));
+}
+
+KiStep
+ki_loader_load(KiLoader *loader)
+{
+	MemoryContext old;
+	bool		is_installed;
+
+	ki_loader_reset(loader);
+	loader->load_context = AllocSetContextCreate(loader->life_context,
+												 "kafka_ingest pipeline",
+												 ALLOCSET_DEFAULT_SIZES);
+	ki_transaction_begin(loader->transaction);
+	old = MemoryContextSwitchTo(loader->load_context);
+	is_installed = ki_catalog_is_installed();
+	if (is_installed)
+		load_configuration(loader);
+	MemoryContextSwitchTo(old);
+	ki_transaction_commit(loader->transaction);
+	MemoryContextSwitchTo(old);
+
+	if (!loader->pipeline)
+		return KI_STEP_GONE;
+	return loader->connection ? KI_STEP_OK : KI_STEP_TROUBLE;
+}
+
+bool
+ki_loader_is_stale(KiLoader *loader)
+{
+	bool		is_stale;
+
+	ki_transaction_begin(loader->transaction);
+	is_stale = connection_is_stale || !ki_catalog_is_installed() ||
+		ki_pipeline_version(loader->pipeline_id) != loader->pipeline->version;
+	ki_transaction_commit(loader->transaction);
+	return is_stale;
+}
+
+/* ------------------------------------------------------------------------
+ * Stop
+ * ------------------------------------------------------------------------
+ */
+KiStep
+ki_loader_stop(KiLoader *loader, const char *reason, const char *detail)
+{
+	KiPipeline *stored;
+	bool		is_mine;
+
+	ki_transaction_begin(loader->transaction);
+	ki_lock_pipeline(loader->pipeline_id, true);
+	stored = ki_pipeline_load(loader->pipeline_id);
+	is_mine = stored && stored->version == loader->pipeline->version;
+	if (is_mine)
+	{
+		stored->stop.reason = reason;
+		stored->stop.detail = detail;
+		stored->stop.at = GetCurrentTimestamp();
+		ki_pipeline_store(stored, true);
+		ki_event_insert(stored, "stop", psprintf("%s: %s", reason, detail));
+		ki_slot_mark_changed();
+	}
+	ki_transaction_commit(loader->transaction);
+	if (!is_mine)
+		return KI_STEP_RELOAD;
+	ereport(LOG,
+			(errmsg("pipeline \"%s\" stopped: %s", loader->pipeline->name, reason),
+			 errdetail_internal("%s", detail)));
+	return KI_STEP_STOPPED;
+}
+
+static char *keep_detail(KiLoader *loader, const char *format,...) pg_attribute_printf(2, 3);
+
+/* A text that lives as long as the configuration. */
+static char *
+keep_detail(KiLoader *loader, const char *format,...)
+{
+	MemoryContext old = MemoryContextSwitchTo(loader->load_context);
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (;;)
+	{
+		va_list		args;
+		int			needed;
+
+		va_start(args, format);
+		needed = appendStringInfoVA(&buf, format, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&buf, needed);
+	}
+	MemoryContextSwitchTo(old);
+	return buf.data;
+}
+
+/* ------------------------------------------------------------------------
+ * Open
+ * ------------------------------------------------------------------------
+ */
+static void
+create_source(KiLoader *loader)
+{
+	MemoryContext old = MemoryContextSwitchTo(loader->load_context);
+	KiSourceOptions options = {0};
+
+	options.connection = loader->connection;
+	options.topic = loader->pipeline->topic;
+	options.group_id = loader->pipeline->group_id[0] ? loader->pipeline->group_id :
+		"kafka_ingest";
+	options.memory_bytes = (int64) ki_setting_worker_memory_kb * 1024;
+	options.want_headers = loader->wants_headers;
+	loader->source = ki_source_create(&options);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Compare a position with what the log holds.  Positions out of range stop
+ * the pipeline, with the numbers.
+ */
+static KiStep
+check_position(KiLoader *loader, const KiPosition *position, bool *check_last)
+{
+	int64		low;
+	int64		stable;
+
+	KiAnswer	answer = ki_source_watermarks(loader->source, position->topic,
+											  position->partition,
+											  NETWORK_WAIT_MS, &low, &stable);
+
+	if (answer == KI_ANSWER_MISSING)
+		loader->missing_answers++;
+	if (answer != KI_ANSWER_OK)
+		return KI_STEP_TROUBLE;
+	if (position->next_offset < low)
+		return ki_loader_stop(loader, "offset_lost",
+							  keep_detail(loader, "Topic \"%s\" partition %d now begins at offset " INT64_FORMAT ", after the next one to read, " INT64_FORMAT ": the messages in between were removed. Use seek() to go on behind them.",
+										  position->topic, position->partition,
+										  low, position->next_offset));
+	if (position->next_offset > stable)
+		return ki_loader_stop(loader, "topic_recreated",
+							  keep_detail(loader, "Topic \"%s\" partition %d ends at offset " INT64_FORMAT ", before the next one to read, " INT64_FORMAT ": the topic was made again or cut off. Use seek() to say where to go on.",
+										  position->topic, position->partition,
+										  stable, position->next_offset));
+	*check_last = position->last_offset >= low;
+	return KI_STEP_OK;
+}
+
+static KiStep
+assign(KiLoader *loader)
+{
+	bool	   *check_last = palloc0((loader->npositions + 1) * sizeof(bool));
+
+	for (int i = 0; i < loader->npositions; i++)
+	{
+		KiStep		step;
+
+		CHECK_FOR_INTERRUPTS();
+		loader->ends[i] = -1;
+		step = check_position(loader, &loader->positions[i], &check_last[i]);
+		if (step != KI_STEP_OK)
+			return step;
+	}
+	ki_source_assign(loader->source, loader->positions, check_last,
+					 loader->npositions);
+	pfree(check_last);
+	loader->is_open = true;
+	loader->idle_since = GetCurrentTimestamp();
+	return KI_STEP_OK;
+}
+
+static KiStep
+check_cluster(KiLoader *loader, const KiCluster *cluster)
+{
+	const char *expected = loader->pipeline->cluster_id;
+
+	if (expected && cluster->cluster_id &&
+		strcmp(expected, cluster->cluster_id) != 0)
+		return ki_loader_stop(loader, "topic_recreated",
+							  keep_detail(loader, "Connection \"%s\" now leads to Kafka cluster %s, and the positions belong to cluster %s. Use seek() to say where to go on.",
+										  loader->connection->name,
+										  cluster->cluster_id, expected));
+	return KI_STEP_OK;
+}
+
+/* Read the positions again, which opening has added to. */
+static void
+reload_positions(KiLoader *loader)
+{
+	MemoryContext old;
+
+	ki_transaction_begin(loader->transaction);
+	old = MemoryContextSwitchTo(loader->load_context);
+	load_positions(loader);
+	MemoryContextSwitchTo(old);
+	ki_transaction_commit(loader->transaction);
+	MemoryContextSwitchTo(old);
+}
+
+KiStep
+ki_loader_open(KiLoader *loader)
+{
+	MemoryContext old = MemoryContextSwitchTo(loader->load_context);
+	KiCluster	cluster = {0};
+	KiAnswer	answer;
+	KiStep		step;
+
+	if (!loader->source)
+		create_source(loader);
+	ki_source_serve(loader->source);
+	answer = ki_source_cluster(loader->source, NETWORK_WAIT_MS, &cluster);
+	if (answer == KI_ANSWER_MISSING)
+	{
+		MemoryContextSwitchTo(old);
+		return ki_resolve_missing_topic(loader);
+	}
+	step = answer == KI_ANSWER_OK ? check_cluster(loader, &cluster) :
+		KI_STEP_TROUBLE;
+	loader->missing_answers = 0;
+	loader->npartitions = cluster.npartitions;
+	if (step == KI_STEP_OK)
+		step = ki_resolve_positions(loader, &cluster);
+	MemoryContextSwitchTo(old);
+	if (step != KI_STEP_OK)
+		return step;
+	reload_positions(loader);
+	return assign(loader);
+}
+
+/* ------------------------------------------------------------------------
+ * Collect
+ * ------------------------------------------------------------------------
+ */
+static int64
+batch_max_bytes(void)
+{
+	return (int64) ki_setting_worker_memory_kb * 1024 / 4;
+}
+
+static void
+take_ends(KiLoader *loader)
+{
+	bool		may_pass = ki_source_barrier(loader->source)->kind == KI_BARRIER_NONE;
+
+	for (int i = 0; i < loader->npositions; i++)
+		loader->ends[i] = may_pass ?
+			ki_source_end(loader->source, loader->positions[i].partition) : -1;
+}
+
+static bool
+has_control_records_behind(const KiLoader *loader)
+{
+	for (int i = 0; i < loader->npositions; i++)
+		if (loader->ends[i] > loader->positions[i].next_offset)
+			return true;
+	return false;
+}
+
+static bool
+is_older_than(TimestampTz since, int ms)
+{
+	return TimestampDifferenceExceeds(since, GetCurrentTimestamp(), ms);
+}
+
+/* Is the batch due now, with nothing more at hand? */
+static KiStep
+is_due(KiLoader *loader, const char **end_reason)
+{
+	int			count = loader->messages->count;
+	bool		has_barrier = ki_source_barrier(loader->source)->kind != KI_BARRIER_NONE;
+
+	take_ends(loader);
+	if (count >= loader->pipeline->batch_max_messages)
+		*end_reason = "messages";
+	else if (loader->messages->bytes >= batch_max_bytes())
+		*end_reason = "bytes";
+	else if (count > 0 && is_older_than(loader->first_at,
+										loader->pipeline->batch_max_ms))
+		*end_reason = "time";
+	else if (has_barrier || (count > 0 && is_older_than(loader->first_at, LINGER_MS)))
+		*end_reason = "idle";
+	else if (count == 0 && has_control_records_behind(loader) &&
+			 is_older_than(loader->idle_since, END_DELAY_MS))
+		*end_reason = "idle";
+	else
+		return KI_STEP_NOTHING;
+	return KI_STEP_OK;
+}
+
+KiStep
+ki_loader_collect(KiLoader *loader, const char **end_reason)
+{
+	int			added;
+
+	ki_source_drain(loader->source);
+	ki_source_serve(loader->source);
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		added = ki_source_collect(loader->source, loader->messages,
+								  loader->pipeline->batch_max_messages,
+								  batch_max_bytes());
+		if (added > 0 && loader->first_at == 0)
+			loader->first_at = GetCurrentTimestamp();
+	} while (added > 0 &&
+			 !is_older_than(loader->first_at, loader->pipeline->batch_max_ms));
+	return is_due(loader, end_reason);
+}
+
+long
+ki_loader_wait_ms(const KiLoader *loader)
+{
+	if (loader->messages && loader->messages->count > 0)
+		return LINGER_MS;
+	if (loader->is_open && has_control_records_behind(loader))
+		return END_DELAY_MS;
+	return 60 * 1000L;
+}
+
+/* ------------------------------------------------------------------------
+ * Apply
+ * ------------------------------------------------------------------------
+ */
+static void
+report_ranges(const KiLoader *loader, int applied, KiBatchReport *report)
+{
+	for (int i = 0; i < applied; i++)
+	{
+		const KiMessage *message = &loader->messages->items[i];
+		int			k;
+
+		for (k = 0; k < report->nranges; k++)
+			if (report->ranges[k].partition == message->partition)
+				break;
+		if (k == KI_BATCH_PARTITIONS)
+			continue;
+		if (k == report->nranges)
+		{
+			report->nranges++;
+			report->ranges[k].partition = message->partition;
+			report->ranges[k].first_offset = message->offset;
+		}
+		report->ranges[k].last_offset = message->offset;
+		report->bytes += message->key_len + message->value_len;
+	}
+}
+
+static void
+report(const KiLoader *loader, const KiBatchResult *result,
+	   const char *end_reason, TimestampTz started)
+{
+	static KiBatchReport batch;
+	const KiMessages *messages = loader->messages;
+
+	memset(&batch, 0, sizeof(batch));
+	batch.pid = MyProcPid;
+	batch.finished_at = GetCurrentTimestamp();
+	strlcpy(batch.topic, loader->pipeline->topic, sizeof(batch.topic));
+	report_ranges(loader, result->applied, &batch);
+	batch.messages = result->applied;
+	batch.loaded = result->loaded;
+	batch.first_timestamp_ms = batch.last_timestamp_ms = -1;
+	if (result->applied > 0)
+	{
+		batch.first_timestamp_ms = messages->items[0].timestamp_ms;
+		batch.last_timestamp_ms = messages->items[result->applied - 1].timestamp_ms;
+		batch.collect_ms = (started - loader->first_at) / 1000.0;
+	}
+	batch.apply_ms = result->apply_ms;
+	batch.commit_ms = result->commit_ms;
+	strlcpy(batch.end_reason, end_reason, sizeof(batch.end_reason));
+	ki_slot_report_batch(&batch);
+}
+
+/* The bad message's place and fault, without any of its values. */
+static KiStep
+stop_for_reject(KiLoader *loader, const KiBatchResult *result)
+{
+	const KiMessage *message = &loader->messages->items[result->applied];
+	const KiFault *fault = &result->fault;
+	char	   *place;
+
+	place = keep_detail(loader, "Message at topic \"%s\", partition %d, offset " INT64_FORMAT " cannot be loaded",
+						message->topic, message->partition, message->offset);
+	return ki_loader_stop(loader, "bad_message",
+						  keep_detail(loader, "%s: %s (SQLSTATE %s, stage %s%s%s%s%s%s%s).",
+									  place, fault->message,
+									  unpack_sql_state(fault->sqlerrcode),
+									  fault->stage,
+									  fault->column_name ? ", column \"" : "",
+									  fault->column_name ? fault->column_name : "",
+									  fault->column_name ? "\"" : "",
+									  fault->constraint_name ? ", constraint \"" : "",
+									  fault->constraint_name ? fault->constraint_name : "",
+									  fault->constraint_name ? "\"" : ""));
+}
+
+static int64
+position_of(const KiLoader *loader, int32 partition)
+{
+	for (int i = 0; i < loader->npositions; i++)
+		if (loader->positions[i].partition == partition)
+			return loader->positions[i].next_offset;
+	return -1;
+}
+
+static const char *
+barrier_reason(KiBarrierKind kind)
+{
+	switch (kind)
+	{
+		case KI_BARRIER_RECREATED:
+			return "topic_recreated";
+		case KI_BARRIER_OFFSET_LOST:
+			return "offset_lost";
+		default:
+			return "corrupt";
+	}
+}
+
+/*
+ * What came before the barrier is committed.  Open anew at the stored places;
+ * the third time at the same one, stop.
+ */
+static KiStep
+meet_barrier(KiLoader *loader, const KiBarrier *barrier)
+{
+	int64		at = position_of(loader, barrier->partition);
+	KiBarrierKind kind = barrier->kind;
+	char	   *detail;
+
+	if (barrier->partition != loader->barrier_partition ||
+		at != loader->barrier_offset)
+		loader->nbarriers = 0;
+	loader->barrier_partition = barrier->partition;
+	loader->barrier_offset = at;
+	loader->nbarriers++;
+	detail = keep_detail(loader, "Topic \"%s\" partition %d cannot be read at or after offset " INT64_FORMAT ": %s. resume() tries again, seek() goes on elsewhere.",
+						 loader->pipeline->topic, barrier->partition, at,
+						 barrier->detail);
+	ki_slot_set_error(detail);
+	if (kind == KI_BARRIER_RECREATED || loader->nbarriers >= MAX_BARRIERS)
+		return ki_loader_stop(loader, barrier_reason(kind), detail);
+	close_source(loader);
+	return KI_STEP_RELOAD;
+}
+
+KiStep
+ki_loader_apply(KiLoader *loader, const char *end_reason)
+{
+	KiBatchResult result;
+	KiOutcome	outcome;
+	TimestampTz started = GetCurrentTimestamp();
+	const KiBarrier *barrier = ki_source_barrier(loader->source);
+	KiStep		step = KI_STEP_OK;
+
+	outcome = ki_batch_apply(loader->batch, loader->messages,
+							 loader->positions, loader->npositions,
+							 loader->ends, &result);
+	if (outcome == KI_OUTCOME_FENCED)
+	{
+		loader->fenced++;
+		ki_slot_set_error("another process moved a position of this pipeline; what was read is dropped and read again");
+	}
+	if (outcome != KI_OUTCOME_DONE)
+		return KI_STEP_RELOAD;
+	loader->total_messages += result.applied;
+	loader->total_batches += loader->messages->count > 0;
+	report(loader, &result, end_reason, started);
+	if (result.has_reject)
+		step = stop_for_reject(loader, &result);
+	else if (barrier->kind != KI_BARRIER_NONE)
+		step = meet_barrier(loader, barrier);
+	if (loader->messages)
+		ki_messages_release(loader->messages);
+	loader->first_at = 0;
+	loader->idle_since = GetCurrentTimestamp();
+	if (step == KI_STEP_OK && connection_is_stale)
+		return KI_STEP_RELOAD;
+	return step;
+}
+
+/* ------------------------------------------------------------------------
+ * Observe
+ * ------------------------------------------------------------------------
+ */
+void
+ki_loader_trouble(const KiLoader *loader, const char **reason,
+				  const char **detail)
+{
+	*reason = *detail = NULL;
+	if (loader->pipeline && !loader->connection)
+	{
+		*reason = "connection_missing";
+		*detail = "The pipeline's connection does not exist; create it again or use alter_pipeline(connection => ...).";
+	}
+	else if (loader->source)
+	{
+		const KiTrouble *trouble = ki_source_trouble(loader->source);
+
+		*reason = trouble->reason;
+		*detail = trouble->detail;
+		if (!trouble->reason && loader->missing_answers > 0)
+		{
+			*reason = "topic_missing";
+			*detail = "The topic, or a partition of it, does not exist at the broker; loading begins when it does.";
+		}
+	}
+}
+
+KiStep
+ki_loader_observe(KiLoader *loader)
+{
+	TimestampTz at;
+	int			nstats;
+	const KiPartitionStat *stats = ki_source_stats(loader->source, &nstats, &at);
+	KiPartitionView *views;
+	int			nviews = 0;
+	static TimestampTz last_at = 0;
+
+	if (ki_source_partition_count(loader->source) > loader->npartitions &&
+		!loader->pipeline->partitions)
+		return KI_STEP_RELOAD;
+	if (at == 0 || at == last_at)
+		return KI_STEP_OK;
+	last_at = at;
+	views = palloc(sizeof(KiPartitionView) * (nstats + 1));
+	for (int i = 0; i < nstats; i++)
+	{
+		/* Of other workers' partitions nothing is known here. */
+		if (position_of(loader, stats[i].partition) < 0)
+			continue;
+		views[nviews].partition = stats[i].partition;
+		views[nviews].low_offset = stats[i].low_offset;
+		views[nviews].stable_offset = stats[i].stable_offset;
+		views[nviews].high_offset = stats[i].high_offset;
+		views[nviews].at = at;
+		nviews++;
+	}
+	ki_slot_set_partitions(MyDatabaseId, loader->pipeline_id, views, nviews);
+	pfree(views);
+	return KI_STEP_OK;
+}

@@ -1,0 +1,109 @@
+/*
+ * loader.h
+ *	  The reading of one pipeline, from its configuration to its commits; the
+ *	  same for a background worker and for run() (floor 4).
+ *
+ * The caller goes round: load, open, collect, apply, and waits in between.
+ */
+#ifndef KI_LOADER_H
+#define KI_LOADER_H
+
+#include "batch.h"
+#include "slot.h"
+#include "source.h"
+
+#define KI_ALL_PARTITIONS (-1)	/* the worker number of run() */
+
+typedef struct KiLoader
+{
+	int32		pipeline_id;
+	int			worker;			/* 0 …, or KI_ALL_PARTITIONS */
+	const KiTransaction *transaction;
+	MemoryContext life_context; /* of the loader */
+	MemoryContext load_context; /* of one configuration; owns what follows */
+
+	KiPipeline *pipeline;		/* NULL: to be loaded */
+	KiConnection *connection;
+	KiBatch    *batch;
+	bool		wants_headers;
+	KiSource   *source;			/* NULL: to be created */
+	bool		is_open;		/* positions are assigned */
+	KiMessages *messages;
+	KiPosition *positions;		/* of this worker, by partition */
+	int64	   *ends;			/* as many; -1: not at the end */
+	int			npositions;
+	int			npartitions;	/* the topic's, as of opening */
+	int			missing_answers;	/* in a row: no such topic */
+
+	TimestampTz first_at;		/* first message of the batch; 0: none */
+	TimestampTz idle_since;		/* nothing collected since */
+
+	/* barriers met at the same place, one after the other */
+	int			nbarriers;
+	int32		barrier_partition;
+	int64		barrier_offset;
+
+	int64		fenced;			/* times another process was faster */
+	int64		total_messages; /* applied since creation */
+	int64		total_batches;
+} KiLoader;
+
+/* What came of a step. */
+typedef enum KiStep
+{
+	KI_STEP_OK,
+	KI_STEP_NOTHING,			/* nothing to do now; wait */
+	KI_STEP_TROUBLE,			/* the broker's side; see ki_loader_trouble */
+	KI_STEP_RELOAD,				/* load again, at once */
+	KI_STEP_STOPPED,			/* the pipeline was stopped; see stop_reason */
+	KI_STEP_GONE				/* dropped, or not to be loaded now */
+} KiStep;
+
+extern KiLoader *ki_loader_create(int32 pipeline, int worker,
+								  const KiTransaction *transaction);
+extern void ki_loader_close(KiLoader *loader);
+
+/* Forget configuration and memory; the next step loads again. */
+extern void ki_loader_reset(KiLoader *loader);
+
+/* Read configuration and positions, check connection and target. */
+extern KiStep ki_loader_load(KiLoader *loader);
+
+/*
+ * Did configuration, server or mapping change since?  A transaction of its
+ * own, for when no batch would notice.
+ */
+extern bool ki_loader_is_stale(KiLoader *loader);
+
+/* Reach the broker, find partitions and starts, assign.  May take seconds. */
+extern KiStep ki_loader_open(KiLoader *loader);
+
+/* Take what is there.  OK: the batch is due, for *end_reason. */
+extern KiStep ki_loader_collect(KiLoader *loader, const char **end_reason);
+
+/* Apply what was collected, move over trailing control records. */
+extern KiStep ki_loader_apply(KiLoader *loader, const char *end_reason);
+
+/* What is wrong on the broker's side: reason and detail. */
+extern void ki_loader_trouble(const KiLoader *loader, const char **reason,
+							  const char **detail);
+
+/* Milliseconds until a step has something to do without being woken. */
+extern long ki_loader_wait_ms(const KiLoader *loader);
+
+/* Publish the log's offsets to shared memory and watch for new partitions. */
+extern KiStep ki_loader_observe(KiLoader *loader);
+
+/* Stop the pipeline for a reason, in a transaction of its own. */
+extern KiStep ki_loader_stop(KiLoader *loader, const char *reason,
+							 const char *detail);
+
+/*
+ * Find out where partitions start that have no position yet and store it;
+ * part of opening (resolve.c).  A topic that is not there counts as met once
+ * two answers in a row said so; then all its partitions start at 0.
+ */
+extern KiStep ki_resolve_positions(KiLoader *loader, const KiCluster *cluster);
+extern KiStep ki_resolve_missing_topic(KiLoader *loader);
+
+#endif							/* KI_LOADER_H */

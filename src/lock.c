@@ -1,0 +1,106 @@
+/*
+ * lock.c
+ *	  Locks on a pipeline.
+ *
+ * The tag is that of an object of this database: (table kafka_ingest.pipeline,
+ * pipeline id, part).  Advisory locks would not do, since anybody can take
+ * them and so stop a pipeline.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+
+#include "catalog.h"
+#include "lock.h"
+#include "settings.h"
+
+/* The parts of a pipeline that can be locked, as objsubid (16 bits). */
+enum
+{
+	PART_PIPELINE = 0,
+	PART_PROCESS = 1,
+	PART_RESOLUTION = 2,
+	PART_WORKER = 3				/* and up: worker 0, 1, … */
+};
+
+static LOCKTAG
+lock_tag(int32 pipeline, int part)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ki_catalog_relation_id("pipeline"),
+					   (Oid) pipeline, part);
+	return tag;
+}
+
+void
+ki_lock_pipeline(int32 pipeline, bool is_change)
+{
+	LOCKTAG		tag = lock_tag(pipeline, PART_PIPELINE);
+
+	if (ki_fault("no_lock") && !is_change)
+		return;
+	(void) LockAcquire(&tag, is_change ? ExclusiveLock : ShareLock,
+					   false, false);
+}
+
+void
+ki_lock_resolution(int32 pipeline)
+{
+	LOCKTAG		tag = lock_tag(pipeline, PART_RESOLUTION);
+
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+void
+ki_lock_worker(int32 pipeline, int worker)
+{
+	LOCKTAG		process = lock_tag(pipeline, PART_PROCESS);
+	LOCKTAG		number = lock_tag(pipeline, PART_WORKER + worker);
+
+	if (ki_fault("no_lock"))
+		return;
+	(void) LockAcquire(&process, ShareLock, true, false);
+	(void) LockAcquire(&number, ExclusiveLock, true, false);
+}
+
+/* The session lock of a run() outside a transaction block. */
+static LOCKTAG run_tag;
+static bool run_is_held = false;
+
+void
+ki_lock_release_run(void)
+{
+	if (!run_is_held)
+		return;
+	run_is_held = false;
+	(void) LockRelease(&run_tag, ExclusiveLock, true);
+}
+
+/* A session lock survives an abort, but the run() that failed does not. */
+static void
+release_at_abort(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		ki_lock_release_run();
+}
+
+bool
+ki_lock_try_run(int32 pipeline, bool in_block)
+{
+	static bool is_registered = false;
+
+	if (ki_fault("no_lock"))
+		return true;
+	if (!is_registered)
+		RegisterXactCallback(release_at_abort, NULL);
+	is_registered = true;
+
+	run_tag = lock_tag(pipeline, PART_PROCESS);
+	if (LockAcquire(&run_tag, ExclusiveLock, !in_block,
+					true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	run_is_held = !in_block;
+	return true;
+}

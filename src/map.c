@@ -1,0 +1,452 @@
+/*
+ * map.c
+ *	  From message and record to the columns of a row.
+ *
+ * The mapping is compiled once: every column knows its origin, the field of
+ * the record it takes, and how its type takes values.  The map, its decoders
+ * and the caches of input functions live in the memory context of
+ * ki_map_create; what belongs to a message lives in the caller's context.
+ */
+#include "postgres.h"
+
+#include "nodes/value.h"
+
+#include "column.h"
+#include "decode.h"
+#include "stage.h"
+#include "header.h"
+#include "map.h"
+#include "mapping.h"
+#include "text.h"
+
+/* Where a column's value comes from and where it goes. */
+typedef struct MapColumn
+{
+	KiColumn	column;
+	KiOrigin	origin;
+	int			field;			/* of the value's or key's record; -1: none */
+} MapColumn;
+
+/* A document that columns take fields of. */
+typedef struct Document
+{
+	KiDecoder  *decoder;		/* NULL: no column needs it */
+	KiPath	   *paths;
+	int			npaths;
+} Document;
+
+struct KiDecoded
+{
+	bool		is_tombstone;
+	bool		has_key;		/* key was decoded */
+	KiRecord	value;
+	KiRecord	key;
+};
+
+struct KiMap
+{
+	MapColumn  *columns;
+	AttrNumber *attnums;
+	int			ncolumns;
+	bool		is_key_json;
+	bool		is_missing_error;	/* on_missing = 'error' */
+	bool		wants_headers;
+	bool		has_paths;		/* into value or key */
+	Document	value;
+	Document	key;
+	KiDecoder  *embedded;		/* of strings that hold JSON */
+	KiColumnSpace *space;		/* shared by the columns */
+	KiDecoded	decoded;		/* the current message */
+	const char *current_column;
+};
+
+/*
+ * Is this origin a document or a place in one?
+ */
+static bool
+is_in_document(const KiMap *map, const KiOrigin *origin)
+{
+	return origin->kind == KI_ORIGIN_VALUE ||
+		(origin->kind == KI_ORIGIN_KEY && map->is_key_json);
+}
+
+/*
+ * Add an origin's path to its document; returns its number there.
+ */
+static int
+add_path(Document *document, const KiOrigin *origin)
+{
+	KiPath	   *path = &document->paths[document->npaths];
+	ListCell   *cell;
+
+	path->nsteps = 0;
+	path->steps = palloc0(sizeof(KiPathStep) *
+						  Max(list_length(origin->steps), 1));
+	foreach(cell, origin->steps)
+	{
+		KiPathStep *step = &path->steps[path->nsteps++];
+
+		if (IsA(lfirst(cell), String))
+			step->name = strVal(lfirst(cell));
+		else
+			step->index = intVal(lfirst(cell));
+	}
+	return document->npaths++;
+}
+
+/*
+ * Compile one column.
+ */
+static void
+add_column(KiMap *map, const KiMappingItem *item, TupleDesc target)
+{
+	MapColumn  *column = &map->columns[map->ncolumns];
+
+	ki_column_init(&column->column, TupleDescAttr(target, item->attnum - 1),
+				   map->space);
+	column->origin = *item->origin;
+	column->field = -1;
+	if (is_in_document(map, &column->origin))
+		column->field = add_path(column->origin.kind == KI_ORIGIN_KEY ?
+								 &map->key : &map->value, &column->origin);
+	if (column->origin.steps != NIL)
+		map->has_paths = true;
+	if (column->origin.kind == KI_ORIGIN_HEADERS ||
+		column->origin.kind == KI_ORIGIN_HEADER)
+		map->wants_headers = true;
+	if (column->origin.header)
+		column->origin.header =
+			unconstify(char *, ki_text_to_utf8(column->origin.header));
+	map->attnums[map->ncolumns++] = item->attnum;
+}
+
+/*
+ * Make the decoders the columns need.
+ */
+static void
+create_decoders(KiMap *map)
+{
+	bool		wants_rest = false;
+	bool		wants_embedded = false;
+
+	for (int i = 0; i < map->ncolumns; i++)
+	{
+		wants_rest |= map->columns[i].origin.kind == KI_ORIGIN_REST;
+		wants_embedded |= map->columns[i].origin.conversion == KI_CONVERSION_JSON;
+	}
+	if (map->value.npaths > 0 || wants_rest)
+		map->value.decoder = ki_decode_json_create(map->value.paths,
+												   map->value.npaths,
+												   wants_rest);
+	if (map->key.npaths > 0)
+		map->key.decoder = ki_decode_json_create(map->key.paths,
+												 map->key.npaths, false);
+	if (wants_embedded)
+	{
+		KiPath		whole = {NULL, 0};
+
+		map->embedded = ki_decode_json_create(&whole, 1, false);
+	}
+}
+
+KiMap *
+ki_map_create(const KiPipeline *pipeline, TupleDesc target)
+{
+	KiMap	   *map = palloc0(sizeof(KiMap));
+	KiMapping  *mapping = ki_mapping_resolve(pipeline, target);
+
+	map->columns = palloc0(sizeof(MapColumn) * mapping->nitems);
+	map->attnums = palloc0(sizeof(AttrNumber) * mapping->nitems);
+	map->value.paths = palloc0(sizeof(KiPath) * mapping->nitems);
+	map->key.paths = palloc0(sizeof(KiPath) * mapping->nitems);
+	map->space = ki_column_space_create();
+	map->is_key_json = pipeline->key_format &&
+		strcmp(pipeline->key_format, "json") == 0;
+	map->is_missing_error = pipeline->on_missing &&
+		strcmp(pipeline->on_missing, "error") == 0;
+	for (int i = 0; i < mapping->nitems; i++)
+		add_column(map, &mapping->items[i], target);
+	create_decoders(map);
+	return map;
+}
+
+int
+ki_map_columns(const KiMap *map, const AttrNumber **attnums)
+{
+	*attnums = map->attnums;
+	return map->ncolumns;
+}
+
+bool
+ki_map_wants_headers(const KiMap *map)
+{
+	return map->wants_headers;
+}
+
+const char *
+ki_map_current_column(const KiMap *map)
+{
+	return map->current_column;
+}
+
+KiDecoded *
+ki_map_decode(KiMap *map, const KiMessage *message, KiFault *fault)
+{
+	KiDecoded  *decoded = &map->decoded;
+
+	map->current_column = NULL;
+	memset(decoded, 0, sizeof(KiDecoded));
+	decoded->is_tombstone = message->value == NULL;
+	decoded->value.is_tombstone = decoded->is_tombstone;
+	if (decoded->is_tombstone)
+		return decoded;
+
+	if (map->value.decoder &&
+		!ki_decode_json(map->value.decoder, message->value, message->value_len,
+						&decoded->value, fault))
+		return NULL;
+	if (map->key.decoder && message->key)
+	{
+		if (!ki_decode_json(map->key.decoder, message->key, message->key_len,
+							&decoded->key, fault))
+		{
+			fault->message = psprintf("key: %s", fault->message);
+			return NULL;
+		}
+		decoded->has_key = true;
+	}
+	return decoded;
+}
+
+/*
+ * The field a column takes.  Without a document there is none of its fields,
+ * but the document itself is NULL.
+ */
+static const KiField *
+find_field(const MapColumn *column, const KiDecoded *decoded)
+{
+	static const KiField absent = {.kind = KI_FIELD_ABSENT};
+	static const KiField null = {.kind = KI_FIELD_NULL};
+	bool		is_key = column->origin.kind == KI_ORIGIN_KEY;
+
+	if (is_key ? decoded->has_key : !decoded->is_tombstone)
+		return is_key ? &decoded->key.fields[column->field] :
+			&decoded->value.fields[column->field];
+	return column->origin.steps == NIL ? &null : &absent;
+}
+
+/*
+ * Is any field present that some path leads to?
+ */
+static bool
+has_any_field(const KiMap *map, const KiDecoded *decoded)
+{
+	for (int i = 0; i < map->ncolumns; i++)
+	{
+		const MapColumn *column = &map->columns[i];
+
+		if (column->field >= 0 && column->origin.steps != NIL &&
+			find_field(column, decoded)->kind != KI_FIELD_ABSENT)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Decode the JSON that a string holds; *embedded is valid until the next one.
+ */
+static bool
+decode_embedded(KiMap *map, const KiField *field, const KiField **embedded,
+				KiFault *fault)
+{
+	const char *json = field->data;
+	int			json_len = field->len;
+	KiRecord	record;
+
+	if (field->kind != KI_FIELD_STRING)
+		return ki_fault_set(fault, ERRCODE_INVALID_TEXT_REPRESENTATION,
+							KI_STAGE_MAP,
+							"a string that holds JSON is expected");
+	if (!ki_text_server_is_utf8())
+	{
+		json = ki_text_to_utf8(pnstrdup(json, json_len));
+		json_len = strlen(json);
+	}
+	if (!ki_decode_json(map->embedded, json, json_len, &record, fault))
+	{
+		fault->stage = KI_STAGE_MAP;
+		return false;
+	}
+	*embedded = &record.fields[0];
+	return true;
+}
+
+/*
+ * Convert a field that is there.
+ */
+static bool
+take_field(KiMap *map, MapColumn *column, const KiField *field,
+		   Datum *value, bool *isnull, KiFault *fault)
+{
+	KiConversion conversion = column->origin.conversion;
+
+	if (field->kind != KI_FIELD_NULL && conversion == KI_CONVERSION_JSON)
+	{
+		if (!decode_embedded(map, field, &field, fault))
+			return false;
+		conversion = KI_CONVERSION_NONE;
+	}
+	*isnull = field->kind == KI_FIELD_NULL;
+	return *isnull ||
+		ki_column_take_field(&column->column, field, conversion, value, fault);
+}
+
+/*
+ * Convert bytes that no decoder saw: the raw value, a key, a header.
+ */
+static bool
+take_bytes(KiMap *map, MapColumn *column, const char *bytes, size_t len,
+		   Datum *value, bool *isnull, KiFault *fault)
+{
+	KiField		field = {.kind = KI_FIELD_STRING};
+
+	*isnull = bytes == NULL;
+	if (*isnull)
+		return true;
+	if (column->origin.conversion == KI_CONVERSION_NONE)
+		return ki_column_take_bytes(&column->column, bytes, len, value, fault);
+	return ki_text_read(bytes, len, &field.data, &field.len, fault) &&
+		take_field(map, column, &field, value, isnull, fault);
+}
+
+/*
+ * Convert a place in a document, or find it absent.
+ */
+static bool
+take_path(KiMap *map, MapColumn *column, const KiDecoded *decoded,
+		  Datum *value, bool *isnull, bool *absent, KiFault *fault)
+{
+	const KiField *field = find_field(column, decoded);
+
+	if (field->kind != KI_FIELD_ABSENT)
+		return take_field(map, column, field, value, isnull, fault);
+	if (map->is_missing_error)
+		return ki_fault_set(fault, ERRCODE_NO_SQL_JSON_ITEM, KI_STAGE_MAP,
+							"the mapped field is not present");
+	*absent = true;
+	return true;
+}
+
+/*
+ * Convert the top-level fields that no column takes.
+ */
+static bool
+take_rest(MapColumn *column, const KiDecoded *decoded,
+		  Datum *value, bool *isnull, KiFault *fault)
+{
+	const KiField *rest = &decoded->value.rest;
+
+	*isnull = rest->kind == KI_FIELD_ABSENT;
+	return *isnull ||
+		ki_column_take_jsonb_text(&column->column, rest->json, rest->json_len,
+								  value, fault);
+}
+
+/*
+ * Convert all headers.
+ */
+static bool
+take_headers(KiMap *map, MapColumn *column, const KiMessage *message,
+			 Datum *value, KiFault *fault)
+{
+	MemoryContext caller = MemoryContextSwitchTo(map->space->context);
+	Jsonb	   *headers = ki_headers_to_jsonb(message);
+
+	MemoryContextSwitchTo(caller);
+	return ki_column_take_jsonb(&column->column, headers, value, fault);
+}
+
+/*
+ * Convert what one column takes; *isnull comes in true.
+ */
+static bool
+take_origin(KiMap *map, MapColumn *column, const KiMessage *message,
+			const KiDecoded *decoded, Datum *value, bool *isnull,
+			bool *absent, KiFault *fault)
+{
+	const KiHeader *header;
+
+	if (column->field >= 0)
+		return take_path(map, column, decoded, value, isnull, absent, fault);
+
+	switch (column->origin.kind)
+	{
+		case KI_ORIGIN_REST:
+			return take_rest(column, decoded, value, isnull, fault);
+		case KI_ORIGIN_KEY:
+			return take_bytes(map, column, message->key, message->key_len,
+							  value, isnull, fault);
+		case KI_ORIGIN_RAW:
+			return take_bytes(map, column, message->value, message->value_len,
+							  value, isnull, fault);
+		case KI_ORIGIN_HEADER:
+			header = ki_header_find(message, column->origin.header);
+			return header == NULL ||
+				take_bytes(map, column, header->value, header->value_len,
+						   value, isnull, fault);
+		case KI_ORIGIN_TIMESTAMP:
+			*isnull = message->timestamp_ms == -1;
+			return *isnull ||
+				ki_column_take_epoch_ms(&column->column, message->timestamp_ms,
+										value, fault);
+		case KI_ORIGIN_TOPIC:
+			*isnull = false;
+			return ki_column_take_text(&column->column, message->topic,
+									   strlen(message->topic), value, fault);
+		case KI_ORIGIN_PARTITION:
+			*isnull = false;
+			return ki_column_take_integer(&column->column, message->partition,
+										  value, fault);
+		case KI_ORIGIN_OFFSET:
+			*isnull = false;
+			return ki_column_take_integer(&column->column, message->offset,
+										  value, fault);
+		case KI_ORIGIN_HEADERS:
+			*isnull = false;
+			return take_headers(map, column, message, value, fault);
+		case KI_ORIGIN_VALUE:
+			break;				/* always a field */
+	}
+	Assert(false);
+	return true;
+}
+
+bool
+ki_map_row(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
+		   Datum *values, bool *nulls, bool *absent, KiFault *fault)
+{
+	if (map->has_paths && !has_any_field(map, decoded))
+		return ki_fault_set(fault, ERRCODE_NO_SQL_JSON_ITEM, KI_STAGE_MAP,
+							"no mapped field is present");
+
+	for (int i = 0; i < map->ncolumns; i++)
+	{
+		MapColumn  *column = &map->columns[i];
+
+		values[i] = (Datum) 0;
+		nulls[i] = true;
+		absent[i] = false;
+		map->current_column = column->column.name;
+		if (!take_origin(map, column, message, decoded, &values[i], &nulls[i],
+						 &absent[i], fault) ||
+			(nulls[i] && !absent[i] &&
+			 !ki_column_take_null(&column->column, fault)))
+		{
+			fault->column_name = column->column.name;
+			map->current_column = NULL;
+			return false;
+		}
+	}
+	map->current_column = NULL;
+	return true;
+}

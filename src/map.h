@@ -1,0 +1,54 @@
+/*
+ * map.h
+ *	  From message and record to the columns of a row (floor 2).
+ */
+#ifndef KI_MAP_H
+#define KI_MAP_H
+
+#include "access/tupdesc.h"
+#include "decode.h"
+#include "message.h"
+#include "pipeline.h"
+
+typedef struct KiMap KiMap;
+
+/*
+ * Compile the mapping of a pipeline onto its target's row type, in the
+ * current memory context (everything the map ever allocates that outlives a
+ * row lives there).  Needs a transaction.  Raises 42703 for columns that do
+ * not exist, 42601/22023 for sources that do not parse or fit, 428C9 for
+ * generated columns, each naming the culprit.
+ */
+extern KiMap *ki_map_create(const KiPipeline *pipeline, TupleDesc target);
+
+/* The mapped columns, in attribute order: attribute numbers from 1. */
+extern int	ki_map_columns(const KiMap *map, const AttrNumber **attnums);
+
+/* Does any column need the messages' headers? */
+extern bool ki_map_wants_headers(const KiMap *map);
+
+/*
+ * Decode the value and the key of a message as far as columns need them.
+ * Returns false with *fault filled (stage "decode") for a bad message.
+ * The result is kept inside the map until the next call.
+ */
+typedef struct KiDecoded KiDecoded;
+extern KiDecoded *ki_map_decode(KiMap *map, const KiMessage *message,
+								KiFault *fault);
+
+/*
+ * Turn a decoded message into one Datum per mapped column, in the order of
+ * ki_map_columns.  absent[i] says that the column takes its DEFAULT.
+ * Datums live in the current memory context.  Returns false with *fault
+ * filled (stage "map") for what can be found without raising; input functions
+ * may raise, in which case ki_map_current_column tells the culprit.
+ */
+extern bool ki_map_row(KiMap *map, const KiMessage *message,
+					   const KiDecoded *decoded,
+					   Datum *values, bool *nulls, bool *absent,
+					   KiFault *fault);
+
+/* Name of the column whose conversion is under way; NULL: none. */
+extern const char *ki_map_current_column(const KiMap *map);
+
+#endif							/* KI_MAP_H */

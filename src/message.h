@@ -1,0 +1,59 @@
+/*
+ * message.h
+ *	  What Kafka delivers, and the places in a topic: plain structs of floor 0.
+ *
+ * Every pointer in a KiMessage is borrowed from the client library's message
+ * and valid until the KiMessages it stands in is released
+ * (ki_messages_release, source.h) or the source is closed.
+ */
+#ifndef KI_MESSAGE_H
+#define KI_MESSAGE_H
+
+#include "postgres.h"
+
+typedef struct KiHeader
+{
+	const char *name;			/* NUL-terminated, bytes as received */
+	const char *value;			/* NULL: a header without a value */
+	size_t		value_len;		/* bytes */
+} KiHeader;
+
+typedef struct KiMessage
+{
+	const char *topic;			/* lives as long as the source */
+	int32		partition;
+	int64		offset;
+	int64		timestamp_ms;	/* since 1970-01-01 UTC; -1: none */
+	const char *key;			/* NULL: no key */
+	size_t		key_len;		/* bytes */
+	const char *value;			/* NULL: a tombstone */
+	size_t		value_len;		/* bytes */
+	const KiHeader *headers;	/* NULL unless the source was asked for them */
+	int			nheaders;
+	void	   *handle;			/* the library's message, owned by the batch */
+} KiMessage;
+
+/*
+ * The collected messages of one batch, in order of arrival, which is offset
+ * order within each partition.  Allocated by ki_messages_create.
+ */
+typedef struct KiMessages
+{
+	KiMessage  *items;
+	int			count;
+	int			max_messages;	/* allocated length of items */
+	int64		bytes;			/* keys and values */
+} KiMessages;
+
+/* The stored place in one partition, and what was last applied there. */
+typedef struct KiPosition
+{
+	char	   *topic;
+	int32		partition;
+	int64		next_offset;	/* the next offset to read */
+	int64		last_offset;	/* of the last message applied; -1: none */
+	int64		last_timestamp_ms;	/* its timestamp; -1: none */
+	uint32		last_crc;		/* CRC32C of its key and value */
+} KiPosition;
+
+#endif							/* KI_MESSAGE_H */

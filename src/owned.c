@@ -1,0 +1,88 @@
+/*
+ * owned.c
+ *	  Pipelines as SQL functions address them, and their arguments.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+#include "lock.h"
+#include "owned.h"
+
+char *
+ki_argument_text(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", name)));
+	return text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+int64
+ki_argument_ms(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	Interval   *interval;
+	double		ms;
+
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", name)));
+	interval = PG_GETARG_INTERVAL_P(n);
+	ms = interval->time / 1000.0 +
+		(interval->day + interval->month * (double) DAYS_PER_MONTH) * SECS_PER_DAY * 1000.0;
+	if (ms < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must not be negative", name)));
+	return (int64) Min(ms, 1e15);
+}
+
+bool
+ki_is_mine(const KiPipeline *pipeline)
+{
+	return has_privs_of_role(GetUserId(), pipeline->owner);
+}
+
+KiPipeline *
+ki_owned_find(const char *name)
+{
+	KiPipeline *pipeline = ki_pipeline_find(name);
+
+	if (!pipeline)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("pipeline \"%s\" does not exist", name),
+				 errhint("The view kafka_ingest.pipelines lists yours.")));
+	if (!ki_is_mine(pipeline))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of pipeline \"%s\"", name)));
+	return pipeline;
+}
+
+KiPipeline *
+ki_owned_lock(const char *name)
+{
+	KiPipeline *pipeline = ki_owned_find(name);
+
+	ki_lock_pipeline(pipeline->id, true);
+	return ki_owned_find(name);
+}
+
+List *
+ki_owned_all(void)
+{
+	List	   *mine = NIL;
+	ListCell   *cell;
+
+	foreach(cell, ki_pipeline_all())
+		if (ki_is_mine(lfirst(cell)))
+			mine = lappend(mine, lfirst(cell));
+	return mine;
+}

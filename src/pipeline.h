@@ -1,0 +1,78 @@
+/*
+ * pipeline.h
+ *	  One pipeline's configuration as a plain struct of floor 0.
+ *
+ * Filled by catalog.c from a row of kafka_ingest.pipeline, or by
+ * functions_pipeline.c from the arguments of create_pipeline; never changed
+ * afterwards.  All pointers live in the memory context it was loaded in.
+ */
+#ifndef KI_PIPELINE_H
+#define KI_PIPELINE_H
+
+#include "postgres.h"
+#include "datatype/timestamp.h"
+#include "utils/array.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+#define KI_SCHEMA "kafka_ingest"
+#define KI_TOPIC_MAX 249		/* bytes, Kafka's limit */
+
+/* What makes a pipeline stop with a reason, next to the error that did it. */
+typedef struct KiStop
+{
+	const char *reason;			/* a code of the closed list; NULL: runs */
+	const char *detail;			/* a sentence a person can act on */
+	TimestampTz at;
+} KiStop;
+
+/* Whose copy of the database this pipeline was last told to run in. */
+typedef struct KiGuard
+{
+	pg_uuid_t  *token;			/* of the installation; never dumped */
+	Oid			database;
+	char	   *site;			/* kafka_ingest.site */
+} KiGuard;
+
+typedef struct KiPipeline
+{
+	int32		id;
+	char	   *name;
+	int64		version;		/* every change of configuration or position
+								 * by a person bumps it */
+	Oid			owner;
+	char	   *owner_name;
+	char	   *connection;		/* name of the foreign server */
+	char	   *topic;
+	Oid			target;
+	char	   *target_schema;
+	char	   *target_name;
+	char	   *format;			/* 'json' */
+	char	   *key_format;		/* 'text' or 'json' */
+	Jsonb	   *columns;		/* NULL: by name */
+	char	   *on_tombstone;	/* 'skip' or 'error' */
+	char	   *on_missing;		/* 'default' or 'error' */
+	char	   *on_error;		/* 'dead_letter' or 'stop' */
+	float4		max_error_ratio;
+	char	   *start_from;		/* 'earliest' or 'latest' */
+	bool		has_start_timestamp;
+	TimestampTz start_timestamp;
+	Jsonb	   *start_offsets;	/* NULL: none */
+	ArrayType  *partitions;		/* int4[]; NULL: all */
+	int32		workers;
+	int32		batch_max_messages;
+	int32		batch_max_ms;
+	char	   *search_path;
+	char	   *group_id;
+	Jsonb	   *properties;		/* librdkafka's, an object of scalars */
+	bool		paused;
+	bool		resolved;		/* first contact happened: partitions without
+								 * a position start at 0 */
+	char	   *cluster_id;		/* NULL: not seen yet */
+	KiStop		stop;
+	KiGuard		guard;
+	TimestampTz created_at;
+	TimestampTz changed_at;
+} KiPipeline;
+
+#endif							/* KI_PIPELINE_H */

@@ -1,0 +1,225 @@
+/*
+ * pipeline_check.c
+ *	  What can be known of a pipeline without asking the broker is checked
+ *	  when it is created or changed.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "connection.h"
+#include "map.h"
+#include "offsets.h"
+#include "owned.h"
+#include "property.h"
+#include "settings.h"
+#include "source.h"
+#include "target.h"
+
+static void
+check_name(const char *name)
+{
+	if (name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("name of a pipeline must not be empty")));
+	if (strlen(name) >= NAMEDATALEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("name of pipeline \"%s\" is too long", name),
+				 errdetail("It has %d bytes; the most is %d.",
+						   (int) strlen(name), NAMEDATALEN - 1)));
+}
+
+static void
+check_topic(const char *topic)
+{
+	size_t		len = strlen(topic);
+	size_t		legal = strspn(topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+
+	if (strpbrk(topic, ",*") != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("topic lists and patterns are not supported yet"),
+				 errdetail("The topic given is \"%s\".", topic),
+				 errhint("Create a pipeline for each topic.")));
+	if (len == 0 || len > KI_TOPIC_MAX || legal != len ||
+		strcmp(topic, ".") == 0 || strcmp(topic, "..") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("illegal topic name \"%s\"", topic),
+				 errdetail("A topic name has 1 to %d letters, digits, dots, underscores and hyphens.",
+						   KI_TOPIC_MAX)));
+}
+
+static void
+check_range(const char *option, int64 value, int64 least, int64 most)
+{
+	if (value < least || value > most)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"%s\" is out of range: " INT64_FORMAT,
+						option, value),
+				 errdetail("It must be between " INT64_FORMAT " and " INT64_FORMAT ".",
+						   least, most)));
+}
+
+static void
+check_partitions(ArrayType *partitions)
+{
+	int			n;
+	int32	   *items;
+
+	if (!partitions)
+		return;
+	n = ArrayGetNItems(ARR_NDIM(partitions), ARR_DIMS(partitions));
+	if (ARR_NDIM(partitions) != 1 || n == 0 || array_contains_nulls(partitions))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"partitions\" must be a list of partition numbers"),
+				 errhint("Leave it NULL to read all partitions.")));
+	items = (int32 *) ARR_DATA_PTR(partitions);
+	for (int i = 0; i < n; i++)
+		check_range("partitions", items[i], 0, PG_INT32_MAX);
+}
+
+static void
+check_sizes(const KiPipeline *pipeline)
+{
+	check_range("workers", pipeline->workers, 1, 256);
+	check_range("batch_max_messages", pipeline->batch_max_messages, 1, 1000000);
+	check_range("batch_max_ms", pipeline->batch_max_ms, 1, 3600 * 1000);
+	if (!(pipeline->max_error_ratio > 0 && pipeline->max_error_ratio <= 1))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"max_error_ratio\" is out of range: %g",
+						pipeline->max_error_ratio),
+				 errdetail("It must be above 0 and at most 1.")));
+	check_partitions(pipeline->partitions);
+}
+
+static void
+check_start(const KiPipeline *pipeline)
+{
+	int			noffsets;
+
+	if (pipeline->start_offsets)
+		(void) ki_offsets_parse(pipeline->start_offsets, pipeline->topic,
+								"start_offsets", &noffsets);
+	if (pipeline->has_start_timestamp &&
+		TIMESTAMP_NOT_FINITE(pipeline->start_timestamp))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"start_timestamp\" must be finite"),
+				 errhint("Use start_from => 'earliest' or 'latest'.")));
+}
+
+/* A worker must be able to begin as the owner. */
+static void
+check_owner(const KiPipeline *pipeline)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID,
+										ObjectIdGetDatum(pipeline->owner));
+	bool		may_login;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for role %u", pipeline->owner);
+	may_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+	if (KI_OWNER_NEEDS_LOGIN && !may_login)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("role \"%s\" cannot own a pipeline: it may not log in",
+						pipeline->owner_name),
+				 errdetail("Before PostgreSQL 17 no background worker starts as such a role."),
+				 errhint("ALTER ROLE ... LOGIN; it needs no password.")));
+	if (ki_database_aclcheck(MyDatabaseId, pipeline->owner,
+							 ACL_CONNECT) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" cannot own a pipeline: it may not connect to this database",
+						pipeline->owner_name),
+				 errhint("GRANT CONNECT ON DATABASE to the role.")));
+}
+
+static void
+check_properties(Jsonb *properties)
+{
+	ListCell   *cell;
+
+	foreach(cell, ki_property_list(properties, "properties", false))
+	{
+		DefElem    *property = lfirst(cell);
+		char	   *value = strVal(property->arg);
+		char	   *complaint;
+
+		ki_property_check(property->defname, value, KI_PLACE_PIPELINE);
+		complaint = ki_source_property_complaint(property->defname, value);
+		if (complaint)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid value for property \"%s\"",
+							property->defname),
+					 errdetail_internal("%s", complaint)));
+	}
+}
+
+static void
+check_connection(const KiPipeline *pipeline)
+{
+	KiConnection *connection;
+
+	check_properties(pipeline->properties);
+	connection = ki_connection_load(pipeline->connection, pipeline->owner,
+									pipeline->properties, false);
+	if (connection->needs_secret)
+		ereport(WARNING,
+				(errmsg("connection \"%s\" uses SASL, and role \"%s\" has no user mapping with credentials for it",
+						connection->name, pipeline->owner_name),
+				 errhint("Use alter_connection(secrets => ..., secrets_for => ...) or CREATE USER MAPPING.")));
+}
+
+/* Compiling the mapping finds every fault in it. */
+static void
+check_target(const KiPipeline *pipeline)
+{
+	Relation	target = relation_open(pipeline->target, AccessShareLock);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "kafka_ingest mapping check",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old;
+
+	ki_target_check(target, pipeline->owner);
+	old = MemoryContextSwitchTo(context);
+	(void) ki_map_create(pipeline, RelationGetDescr(target));
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	relation_close(target, NoLock);
+}
+
+void
+ki_pipeline_check(const KiPipeline *pipeline)
+{
+	check_name(pipeline->name);
+	check_topic(pipeline->topic);
+	check_sizes(pipeline);
+	check_start(pipeline);
+	(void) set_config_option("search_path", pipeline->search_path, PGC_USERSET,
+							 PGC_S_TEST, GUC_ACTION_SET, false, ERROR, false);
+	check_owner(pipeline);
+	check_connection(pipeline);
+	check_target(pipeline);
+}

@@ -1,0 +1,97 @@
+/*
+ * reconciler.c
+ *	  A short-lived process per database that reads which pipelines should run
+ *	  there and publishes them to shared memory.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "access/htup_details.h"
+#include "catalog.h"
+#include "compat.h"
+#include "launcher.h"
+#include "slot.h"
+
+/*
+ * Could a session of this role begin here?  A worker that may not would end
+ * before any of our code runs.
+ */
+static bool
+may_connect(Oid role)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	bool		may;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	may = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin ||
+		!KI_OWNER_NEEDS_LOGIN;
+	ReleaseSysCache(tuple);
+	return may && ki_database_aclcheck(MyDatabaseId, role, ACL_CONNECT) == ACLCHECK_OK;
+}
+
+static bool
+should_run(const KiPipeline *pipeline)
+{
+	return !pipeline->paused && !pipeline->stop.reason &&
+		ki_guard_matches(&pipeline->guard) && may_connect(pipeline->owner);
+}
+
+/* Every worker of every pipeline that should run. */
+static KiWish *
+collect_wishes(int *nwishes)
+{
+	List	   *pipelines = ki_pipeline_all();
+	ListCell   *cell;
+	KiWish	   *wishes;
+	int			capacity = 1;
+
+	foreach(cell, pipelines)
+		capacity += ((KiPipeline *) lfirst(cell))->workers;
+	wishes = palloc0(capacity * sizeof(KiWish));
+	*nwishes = 0;
+	foreach(cell, pipelines)
+	{
+		KiPipeline *pipeline = lfirst(cell);
+
+		for (int i = 0; should_run(pipeline) && i < pipeline->workers; i++)
+		{
+			wishes[*nwishes].pipeline = pipeline->id;
+			wishes[*nwishes].worker = i;
+			wishes[*nwishes].owner = pipeline->owner;
+			(*nwishes)++;
+		}
+	}
+	return wishes;
+}
+
+void
+kafka_ingest_reconciler_main(Datum arg)
+{
+	Oid			database = DatumGetObjectId(arg);
+	KiWish	   *wishes = NULL;
+	int			nwishes = 0;
+
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (ki_catalog_is_installed())
+		wishes = collect_wishes(&nwishes);
+	(void) ki_slot_publish(database, wishes, nwishes);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	proc_exit(0);
+}

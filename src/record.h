@@ -1,0 +1,53 @@
+/*
+ * record.h
+ *	  A decoded message: one field per mapped path; plain structs of floor 0.
+ */
+#ifndef KI_RECORD_H
+#define KI_RECORD_H
+
+#include "postgres.h"
+
+typedef enum KiFieldKind
+{
+	KI_FIELD_ABSENT = 0,
+	KI_FIELD_NULL,				/* JSON null */
+	KI_FIELD_STRING,
+	KI_FIELD_NUMBER,			/* data is the number's source text */
+	KI_FIELD_BOOL,				/* data is "true" or "false" */
+	KI_FIELD_OBJECT,
+	KI_FIELD_ARRAY
+} KiFieldKind;
+
+typedef struct KiField
+{
+	KiFieldKind kind;
+	const char *data;			/* server encoding, unescaped; NOT terminated */
+	int			len;			/* bytes */
+	const char *json;			/* the JSON source text of the value */
+	int			json_len;		/* bytes */
+} KiField;
+
+typedef struct KiRecord
+{
+	KiField    *fields;			/* one per path given to the decoder */
+	int			nfields;
+	KiField		rest;			/* object of the untaken top-level fields, if
+								 * asked for */
+	bool		is_tombstone;	/* there was no value to decode */
+} KiRecord;
+
+/*
+ * Why one message could not become a row: a soft error, found without
+ * raising.  Texts are allocated in the current (batch) context and never
+ * contain a value of the message.
+ */
+typedef struct KiFault
+{
+	int			sqlerrcode;		/* 0: no fault */
+	const char *stage;			/* "decode", "map" or "write" */
+	const char *message;
+	const char *column_name;	/* NULL: not known */
+	const char *constraint_name;	/* NULL: none */
+} KiFault;
+
+#endif							/* KI_RECORD_H */

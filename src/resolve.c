@@ -1,0 +1,165 @@
+/*
+ * resolve.c
+ *	  First positions: where partitions start that have none yet.
+ *
+ * At first contact the pipeline's start becomes numbers, which are stored
+ * before the first fetch; partitions that appear later start at 0.  Any worker
+ * may do it for all partitions, one at a time.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+#include "loader.h"
+#include "lock.h"
+#include "start.h"
+
+#define NETWORK_WAIT_MS 1000
+#define MISSING_ANSWERS 2		/* in a row, before a topic counts as absent */
+
+static bool
+has_position(List *rows, const char *topic, int32 partition)
+{
+	ListCell   *cell;
+
+	foreach(cell, rows)
+	{
+		KiPositionRow *row = lfirst(cell);
+
+		if (row->at.partition == partition && strcmp(row->at.topic, topic) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The chosen partitions without a position, as points; in a transaction. */
+static KiStartPoint *
+missing_positions(const KiPipeline *pipeline, const KiCluster *cluster,
+				  int *npoints)
+{
+	List	   *rows = ki_position_all(pipeline->id);
+	KiStartPoint *points = palloc0(sizeof(KiStartPoint) * (cluster->npartitions + 1));
+	int			n = 0;
+
+	for (int i = 0; i < cluster->npartitions; i++)
+	{
+		int32		partition = cluster->partitions[i].partition;
+
+		if (ki_pipeline_reads(pipeline, partition) &&
+			!has_position(rows, pipeline->topic, partition))
+			points[n++].partition = partition;
+	}
+	*npoints = n;
+	return points;
+}
+
+static KiStart
+start_of(const KiPipeline *pipeline)
+{
+	KiStart		start = {0};
+
+	start.from = pipeline->start_from;
+	start.has_timestamp = pipeline->has_start_timestamp;
+	start.timestamp = pipeline->start_timestamp;
+	if (pipeline->start_offsets)
+		start.offsets = ki_offsets_parse(pipeline->start_offsets, pipeline->topic,
+										 "start_offsets", &start.noffsets);
+	return start;
+}
+
+static void
+store_point(const KiPipeline *pipeline, const KiStartPoint *point)
+{
+	KiGap		gap = {0};
+
+	ki_position_insert(pipeline->id, pipeline->topic, point->partition,
+					   point->offset);
+	if (point->offset <= point->low_offset)
+		return;
+	gap.topic = pipeline->topic;
+	gap.partition = point->partition;
+	gap.from_offset = point->low_offset;
+	gap.to_offset = Min(point->offset, point->stable_offset) - 1;
+	gap.reason = "start";
+	gap.detail = "The pipeline was told to start behind these messages.";
+	if (gap.to_offset >= gap.from_offset)
+		ki_gap_insert(pipeline->id, &gap);
+}
+
+/*
+ * Store what was found, unless the configuration changed or another worker
+ * was faster (then its numbers hold).
+ */
+static KiStep
+store(KiLoader *loader, const KiStartPoint *points, int npoints,
+	  const char *cluster_id)
+{
+	KiPipeline *stored;
+	KiStep		step = KI_STEP_OK;
+	List	   *rows;
+
+	ki_transaction_begin(loader->transaction);
+	ki_lock_pipeline(loader->pipeline_id, false);
+	ki_lock_resolution(loader->pipeline_id);
+	stored = ki_pipeline_load(loader->pipeline_id);
+	if (!stored || stored->version != loader->pipeline->version)
+		step = KI_STEP_RELOAD;
+	else
+	{
+		rows = ki_position_all(stored->id);
+		for (int i = 0; i < npoints; i++)
+			if (!has_position(rows, stored->topic, points[i].partition))
+				store_point(stored, &points[i]);
+		stored->resolved = true;
+		if (cluster_id && !stored->cluster_id)
+			stored->cluster_id = pstrdup(cluster_id);
+		ki_pipeline_store(stored, false);
+	}
+	ki_transaction_commit(loader->transaction);
+	if (step == KI_STEP_OK)
+		loader->pipeline->resolved = true;
+	return step;
+}
+
+KiStep
+ki_resolve_positions(KiLoader *loader, const KiCluster *cluster)
+{
+	KiPipeline *pipeline = loader->pipeline;
+	KiStart		start;
+	KiStartPoint *points;
+	int			npoints;
+	MemoryContext old = CurrentMemoryContext;
+
+	ki_transaction_begin(loader->transaction);
+	MemoryContextSwitchTo(old);
+	points = missing_positions(pipeline, cluster, &npoints);
+	start = start_of(pipeline);
+	ki_transaction_commit(loader->transaction);
+	MemoryContextSwitchTo(old);
+
+	for (int i = 0; i < npoints && !pipeline->resolved; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (ki_start_resolve(loader->source, pipeline->topic, &start,
+							 NETWORK_WAIT_MS, &points[i]) != KI_ANSWER_OK)
+			return KI_STEP_TROUBLE;
+	}
+	if (npoints == 0 && pipeline->resolved &&
+		(pipeline->cluster_id || !cluster->cluster_id))
+		return KI_STEP_OK;
+	return store(loader, points, npoints, cluster->cluster_id);
+}
+
+KiStep
+ki_resolve_missing_topic(KiLoader *loader)
+{
+	KiStep		step = KI_STEP_OK;
+
+	loader->missing_answers++;
+	if (!loader->pipeline->resolved && loader->missing_answers >= MISSING_ANSWERS)
+		step = store(loader, NULL, 0, NULL);
+	return step == KI_STEP_OK ? KI_STEP_TROUBLE : step;
+}

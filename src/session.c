@@ -1,0 +1,88 @@
+/*
+ * session.c
+ *	  The settings and the role under which rows are worked on.
+ *
+ * Pinned anew for every batch: ALTER ROLE, ALTER DATABASE, the server's
+ * configuration or a trigger's SET must not change what a message means.
+ */
+#include "postgres.h"
+
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
+#include "utils/guc.h"
+
+#include "session.h"
+#include "settings.h"
+
+static const struct
+{
+	const char *name;
+	const char *value;
+}			pinned[] =
+{
+	{"DateStyle", "ISO, MDY"},
+	{"IntervalStyle", "postgres"},
+	{"TimeZone", "UTC"},
+	{"extra_float_digits", "1"},
+	{"xmloption", "content"},
+	{"bytea_output", "hex"},
+	{"array_nulls", "on"},
+	{"transform_null_equals", "off"},
+	{"row_security", "off"},
+	{"session_replication_role", "origin"},
+	{"statement_timeout", "0"},
+	{"idle_in_transaction_session_timeout", "0"},
+};
+
+static void
+pin(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * In a restricted operation a trigger cannot be deferred at all, so make
+ * constraints immediate before the first row.
+ */
+static void
+become_owner(KiSession *session, Oid owner)
+{
+	ConstraintsSetStmt *immediate;
+
+	GetUserIdAndSecContext(&session->user, &session->security_context);
+	session->is_switched = session->user != owner;
+	if (!session->is_switched)
+		return;
+	immediate = makeNode(ConstraintsSetStmt);
+	immediate->constraints = NIL;
+	immediate->deferred = false;
+	AfterTriggerSetState(immediate);
+	SetUserIdAndSecContext(owner, session->security_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+}
+
+void
+ki_session_begin(KiSession *session, const KiPipeline *pipeline)
+{
+	char		lock_timeout[32];
+
+	session->guc_level = NewGUCNestLevel();
+	for (int i = 0; i < (int) lengthof(pinned); i++)
+		pin(pinned[i].name, pinned[i].value);
+	snprintf(lock_timeout, sizeof(lock_timeout), "%d", ki_setting_lock_timeout_ms);
+	pin("lock_timeout", lock_timeout);
+	pin("search_path", pipeline->search_path);
+	become_owner(session, pipeline->owner);
+}
+
+void
+ki_session_end(KiSession *session)
+{
+	if (session->is_switched)
+		SetUserIdAndSecContext(session->user, session->security_context);
+	AtEOXact_GUC(false, session->guc_level);
+}

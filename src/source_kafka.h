@@ -1,0 +1,154 @@
+/*
+ * source_kafka.h
+ *	  The inside of a KiSource, shared by the files source_kafka*.c alone: only
+ *	  they may include rdkafka.h (floor 2).
+ *
+ * Everything of a source lives in its own memory context; a reset callback
+ * there gives back what is not PostgreSQL's: messages, queues, the topic, the
+ * client, the pipe - in this order, since each holds on to the next.
+ */
+#ifndef KI_SOURCE_KAFKA_H
+#define KI_SOURCE_KAFKA_H
+
+#include "lib/ilist.h"
+#include "source.h"
+
+#include "json.h"
+
+#include <librdkafka/rdkafka.h>
+
+#define KI_TEXT_SIZE 1024		/* bytes kept of any text of the library's */
+#define KI_TAKE_MAX 1000		/* messages taken from the queue in one go */
+#define KI_LOG_MEMORY 16		/* log lines whose repetition is noticed */
+
+/* A partition that is being read. */
+typedef struct KiReading
+{
+	int32		partition;
+	int64		next_offset;	/* the next offset to deliver */
+	int64		check_offset;	/* last_offset while it is to be compared
+								 * before anything else; -1: it is not */
+	int64		end_offset;		/* of the last PARTITION_EOF; -1: not there */
+	int64		last_offset;	/* last delivered or applied; -1: none */
+	int64		last_timestamp_ms;	/* its timestamp; -1: not known */
+	uint32		last_crc;
+	int64		stuck_offset;	/* where the fetcher stands; see the statistics */
+	int			stuck_samples;	/* and for how long in vain */
+} KiReading;
+
+/*
+ * The most telling complaint of the library since all was well.  It becomes
+ * trouble only when the connections are found to be bad: a broker may close
+ * one for harmless reasons too.
+ */
+typedef struct KiComplaint
+{
+	const char *reason;			/* NULL: none */
+	int			rank;			/* the higher the more telling */
+	TimestampTz at;
+	char		what[KI_TEXT_SIZE];
+} KiComplaint;
+
+/* A log line written lately, and how often it was left out since. */
+typedef struct KiLogLine
+{
+	uint32		hash;
+	TimestampTz at;
+	int			left_out;
+} KiLogLine;
+
+typedef struct KiHealth
+{
+	KiTrouble	trouble;
+	char		detail[KI_TEXT_SIZE];	/* of the trouble */
+	bool		is_topics;		/* about the topic: working connections do not
+								 * end it */
+	KiComplaint complaint;
+	int			bad_samples;	/* statistics in a row that were bad */
+	TimestampTz answered_at;	/* the last answered question, or the start */
+	MemoryContext stats_context;
+	KiStats    *stats;			/* the last; NULL: none yet */
+	TimestampTz stats_at;
+	KiPartitionStat *shown;		/* what ki_source_stats returns */
+	int			nshown;
+	KiLogLine	lines[KI_LOG_MEMORY];
+} KiHealth;
+
+struct KiSource
+{
+	MemoryContext context;		/* of all this */
+	char	   *topic;			/* NULL: none */
+	char	   *brokers;		/* as configured, for messages */
+	char	  **secrets;		/* to be masked in every text of the library */
+	int			nsecrets;
+	bool		want_headers;
+	bool		wants_debug;	/* debug lines go to the log, too */
+	bool		has_old_scram;	/* SCRAM with a library too old for Kafka 4 */
+	int64		queue_bytes;	/* limits of the library's queue */
+	int			queue_messages;
+	int			fetch_wait_ms;
+
+	rd_kafka_conf_t *conf;		/* until the client takes it */
+	rd_kafka_t *client;
+	rd_kafka_topic_t *handle;	/* the topic, for metadata; NULL: not yet */
+	rd_kafka_queue_t *main_queue;	/* errors, logs, statistics */
+	rd_kafka_queue_t *message_queue;	/* messages, consumer errors, ends */
+	rd_kafka_event_t *event;	/* being looked at */
+	const struct rd_kafka_metadata *metadata;	/* being looked at */
+	int			pipe[2];		/* the library writes when a queue fills */
+
+	KiReading  *readings;
+	int			nreadings;
+	int		   *reading_of;		/* by partition number; -1: not read */
+	int			reading_limit;	/* length of reading_of */
+
+	rd_kafka_message_t *taken[KI_TAKE_MAX];
+	int			ntaken;
+	int			next_taken;
+	int64		eaten_bytes;	/* taken since the fetcher was last woken */
+	int			eaten_messages;
+	int64		replays;
+	bool		is_doubtful;	/* compare what is there with what we have read
+								 * before anything else is delivered */
+	KiBarrier	barrier;
+	char		barrier_detail[KI_TEXT_SIZE];
+	dlist_head	batches;		/* KiBatch that hold messages of ours */
+
+	int			partition_count;	/* of the topic; 0: unknown */
+	KiHealth	health;
+};
+
+/* source_kafka_conf.c */
+extern void ki_source_configure(KiSource *source,
+								const KiSourceOptions *options);
+
+/* source_kafka_read.c */
+extern KiReading *ki_source_reading(const KiSource *source, int32 partition);
+extern void ki_source_block(KiSource *source, KiBarrierKind kind,
+							int32 partition, const char *detail);
+extern void ki_source_drop_taken(KiSource *source);
+extern void ki_source_release_batches(KiSource *source);
+
+/* source_kafka_health.c */
+extern void ki_source_clean(const KiSource *source, const char *raw,
+							char *clean, size_t size);
+extern void ki_source_log(KiSource *source, const char *facility,
+						  const char *clean);
+extern bool ki_source_error_denies(rd_kafka_resp_err_t err);
+extern bool ki_source_error_missing(rd_kafka_resp_err_t err);
+extern void ki_source_complain(KiSource *source, rd_kafka_resp_err_t err,
+							   const char *what);
+extern void ki_source_topic_trouble(KiSource *source, rd_kafka_resp_err_t err,
+									const char *what);
+extern void ki_source_answered(KiSource *source);
+extern void ki_source_unanswered(KiSource *source, rd_kafka_resp_err_t err);
+
+/* source_kafka_stats.c */
+extern void ki_source_take_stats(KiSource *source, const char *json,
+								 size_t len);
+extern void ki_source_set_trouble(KiSource *source, const char *reason,
+								  bool is_topics, TimestampTz since,
+								  const char *detail);
+extern void ki_source_clear_trouble(KiSource *source);
+
+#endif							/* KI_SOURCE_KAFKA_H */

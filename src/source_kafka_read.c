@@ -1,0 +1,667 @@
+/*
+ * source_kafka_read.c
+ *	  Reading: which partitions from where, the messages, and what stands in
+ *	  their way (floor 2).
+ *
+ * Everything of the assigned partitions comes through one queue in order:
+ * messages, the ends of partitions, and errors.  An error that may hide
+ * messages is a barrier; nothing after it is delivered, of no partition, since
+ * the library would read on behind it as if it were a hole.
+ *
+ * Memory: librdkafka's messages are owned first by source->taken, then by the
+ * batch they were delivered to.  A batch knows its source and the source its
+ * batches, so whichever goes first leaves the other in order.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "port/pg_bswap.h"
+#include "port/pg_crc32c.h"
+#include "source_kafka.h"
+#include "utils/memutils.h"
+
+/* A share of the queue after whose taking the fetcher is woken. */
+#define WAKE_SHARE 4
+
+/* A batch as we see it: the public part first. */
+typedef struct KiBatch
+{
+	KiMessages	messages;
+	KiSource   *source;			/* whose messages these are; NULL: none */
+	dlist_node	link;			/* in source->batches */
+	MemoryContext headers_context;	/* of the header arrays */
+} KiBatch;
+
+/* --- batches --- */
+
+void
+ki_messages_release(KiMessages *messages)
+{
+	KiBatch    *batch = (KiBatch *) messages;
+
+	for (int i = 0; i < messages->count; i++)
+		rd_kafka_message_destroy(messages->items[i].handle);
+	messages->count = 0;
+	messages->bytes = 0;
+	if (batch->source != NULL)
+		dlist_delete(&batch->link);
+	batch->source = NULL;
+	MemoryContextReset(batch->headers_context);
+}
+
+/*
+ * The batch's context goes away, its child for the headers already has: that
+ * one must not be touched.
+ */
+static void
+destroy_batch(void *arg)
+{
+	KiBatch    *batch = arg;
+
+	for (int i = 0; i < batch->messages.count; i++)
+		rd_kafka_message_destroy(batch->messages.items[i].handle);
+	batch->messages.count = 0;
+	batch->messages.bytes = 0;
+	if (batch->source != NULL)
+		dlist_delete(&batch->link);
+	batch->source = NULL;
+}
+
+KiMessages *
+ki_messages_create(int max_messages)
+{
+	KiBatch    *batch = palloc0(sizeof(KiBatch));
+	MemoryContextCallback *callback = palloc(sizeof(MemoryContextCallback));
+
+	batch->messages.items = palloc_extended(sizeof(KiMessage) * max_messages,
+											MCXT_ALLOC_HUGE);
+	batch->messages.max_messages = max_messages;
+	batch->headers_context = AllocSetContextCreate(CurrentMemoryContext,
+												   "kafka_ingest headers",
+												   ALLOCSET_DEFAULT_SIZES);
+	callback->func = destroy_batch;
+	callback->arg = batch;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+	return &batch->messages;
+}
+
+/* The source goes away: so do the messages. */
+void
+ki_source_release_batches(KiSource *source)
+{
+	while (!dlist_is_empty(&source->batches))
+		destroy_batch(dlist_head_element(KiBatch, link, &source->batches));
+}
+
+static void
+adopt_batch(KiSource *source, KiBatch *batch)
+{
+	if (batch->source == source)
+		return;
+	if (batch->source != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("a batch cannot hold messages of two Kafka clients")));
+	dlist_push_tail(&source->batches, &batch->link);
+	batch->source = source;
+}
+
+/* A length that tells nothing from empty, then the bytes. */
+static pg_crc32c
+add_to_crc(pg_crc32c crc, const char *bytes, size_t len)
+{
+	uint32		length = pg_hton32(bytes ? (uint32) len : PG_UINT32_MAX);
+
+	COMP_CRC32C(crc, &length, sizeof(length));
+	if (bytes != NULL)
+		COMP_CRC32C(crc, bytes, len);
+	return crc;
+}
+
+uint32
+ki_message_crc(const KiMessage *message)
+{
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	crc = add_to_crc(crc, message->key, message->key_len);
+	crc = add_to_crc(crc, message->value, message->value_len);
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+/* --- assignment --- */
+
+KiReading *
+ki_source_reading(const KiSource *source, int32 partition)
+{
+	if (partition < 0 || partition >= source->reading_limit ||
+		source->reading_of[partition] < 0)
+		return NULL;
+	return &source->readings[source->reading_of[partition]];
+}
+
+void
+ki_source_drop_taken(KiSource *source)
+{
+	while (source->next_taken < source->ntaken)
+		rd_kafka_message_destroy(source->taken[source->next_taken++]);
+	source->ntaken = source->next_taken = 0;
+}
+
+static void
+index_readings(KiSource *source)
+{
+	int32		last = -1;
+
+	for (int i = 0; i < source->nreadings; i++)
+		last = Max(last, source->readings[i].partition);
+	source->reading_limit = last + 1;
+	source->reading_of = MemoryContextAllocHuge(source->context,
+												sizeof(int) * (last + 1));
+	for (int i = 0; i <= last; i++)
+		source->reading_of[i] = -1;
+	for (int i = 0; i < source->nreadings; i++)
+		source->reading_of[source->readings[i].partition] = i;
+}
+
+/*
+ * Tell the library where to read on: what was delivered before, at the same
+ * place.  What it has queued is void, and so is what we took.
+ */
+static void
+start_reading(KiSource *source)
+{
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t err;
+
+	ki_source_drop_taken(source);
+	list = rd_kafka_topic_partition_list_new(source->nreadings);
+	for (int i = 0; i < source->nreadings; i++)
+	{
+		const KiReading *reading = &source->readings[i];
+
+		rd_kafka_topic_partition_list_add(list, source->topic,
+										  reading->partition)->offset =
+			reading->check_offset >= 0 ?
+			reading->check_offset : reading->next_offset;
+	}
+	err = rd_kafka_assign(source->client, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not start reading topic \"%s\": %s",
+						source->topic, rd_kafka_err2str(err))));
+}
+
+void
+ki_source_assign(KiSource *source, const KiPosition *positions,
+				 const bool *check_last, int npositions)
+{
+	if (source->readings != NULL)
+	{
+		pfree(source->readings);
+		pfree(source->reading_of);
+	}
+	source->nreadings = 0;
+	source->readings = MemoryContextAllocZero(source->context,
+											  sizeof(KiReading) *
+											  Max(npositions, 1));
+	for (int i = 0; i < npositions; i++)
+	{
+		KiReading  *reading = &source->readings[source->nreadings++];
+		bool		check = check_last != NULL && check_last[i] &&
+			positions[i].last_offset >= 0;
+
+		reading->partition = positions[i].partition;
+		reading->next_offset = positions[i].next_offset;
+		reading->check_offset = check ? positions[i].last_offset : -1;
+		reading->end_offset = -1;
+		reading->stuck_offset = -1;
+		reading->last_offset = positions[i].last_offset;
+		reading->last_timestamp_ms = positions[i].last_timestamp_ms;
+		reading->last_crc = positions[i].last_crc;
+	}
+	index_readings(source);
+	start_reading(source);
+}
+
+/*
+ * Read on only after the last message of each partition has been read again
+ * and is the same.
+ */
+static void
+resolve_doubt(KiSource *source)
+{
+	source->is_doubtful = false;
+	for (int i = 0; i < source->nreadings; i++)
+	{
+		KiReading  *reading = &source->readings[i];
+
+		if (reading->last_offset >= 0)
+			reading->check_offset = reading->last_offset;
+	}
+	if (source->nreadings > 0)
+		start_reading(source);
+}
+
+/* --- barriers --- */
+
+void
+ki_source_block(KiSource *source, KiBarrierKind kind, int32 partition,
+				const char *detail)
+{
+	if (source->barrier.kind != KI_BARRIER_NONE)
+		return;
+	ki_source_clean(source, detail, source->barrier_detail,
+					sizeof(source->barrier_detail));
+	source->barrier.kind = kind;
+	source->barrier.partition = partition;
+	source->barrier.detail = source->barrier_detail;
+}
+
+const KiBarrier *
+ki_source_barrier(const KiSource *source)
+{
+	return &source->barrier;
+}
+
+/*
+ * Errors after which the library asks for the same offset again by itself, so
+ * that nothing can be missed.
+ */
+static bool
+is_retried(rd_kafka_resp_err_t err)
+{
+	switch (err)
+	{
+		case RD_KAFKA_RESP_ERR__TRANSPORT:
+		case RD_KAFKA_RESP_ERR__TIMED_OUT:
+		case RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE:
+		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+		case RD_KAFKA_RESP_ERR__RESOLVE:
+		case RD_KAFKA_RESP_ERR__WAIT_COORD:
+		case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:
+		case RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION:
+		case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
+		case RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR:
+		case RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH:
+		case RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED:
+			return true;
+		default:
+			return false;
+	}
+}
+
+static KiBarrierKind
+barrier_kind(rd_kafka_resp_err_t err)
+{
+	switch (err)
+	{
+		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+			return KI_BARRIER_OFFSET_LOST;
+		case RD_KAFKA_RESP_ERR__BAD_MSG:
+		case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
+		case RD_KAFKA_RESP_ERR__UNDERFLOW:
+		case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED:	/* unknown magic byte */
+		case RD_KAFKA_RESP_ERR_INVALID_MSG:
+			return KI_BARRIER_CORRUPT;
+		default:
+			return KI_BARRIER_OTHER;
+	}
+}
+
+/*
+ * An offset out of range.  The one to be compared may have expired since it
+ * was applied, and then there is nothing to compare: read on without.  Such an
+ * error about another offset than the one we read from is an old one.
+ */
+static void
+take_offset_lost(KiSource *source, KiReading *reading,
+				 const rd_kafka_message_t *message)
+{
+	if (reading->check_offset >= 0)
+	{
+		reading->check_offset = -1;
+		if (message->offset < reading->next_offset)
+		{
+			start_reading(source);
+			return;
+		}
+	}
+	if (message->offset == reading->next_offset || message->offset < 0)
+		ki_source_block(source, KI_BARRIER_OFFSET_LOST, reading->partition,
+						rd_kafka_message_errstr(message));
+}
+
+/* Errors of no partition concern the group, which we do not use. */
+static void
+take_error(KiSource *source, const rd_kafka_message_t *message)
+{
+	KiReading  *reading;
+	char		clean[KI_TEXT_SIZE];
+
+	if (is_retried(message->err))
+		return;
+	ki_source_clean(source, rd_kafka_message_errstr(message), clean,
+					sizeof(clean));
+	reading = message->rkt ?
+		ki_source_reading(source, message->partition) : NULL;
+	if (reading == NULL)
+	{
+		ki_source_log(source, "GROUP", clean);
+		return;
+	}
+	if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
+	{
+		take_offset_lost(source, reading, message);
+		return;
+	}
+	if (ki_source_error_denies(message->err) ||
+		ki_source_error_missing(message->err))
+		ki_source_topic_trouble(source, message->err, clean);
+	ki_source_block(source, barrier_kind(message->err), reading->partition,
+					clean);
+}
+
+/* --- messages --- */
+
+/*
+ * Fill in the headers.  False: they cannot be read, though the record set's
+ * checksum is right.
+ */
+static bool
+read_headers(const rd_kafka_message_t *raw, MemoryContext context,
+			 KiMessage *message)
+{
+	rd_kafka_headers_t *headers;
+	rd_kafka_resp_err_t err = rd_kafka_message_headers(raw, &headers);
+	KiHeader   *list;
+	size_t		count;
+
+	if (err == RD_KAFKA_RESP_ERR__NOENT)
+		return true;
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return false;
+	count = rd_kafka_header_cnt(headers);
+	list = MemoryContextAlloc(context, sizeof(KiHeader) * Max(count, 1));
+	for (size_t i = 0; i < count; i++)
+	{
+		const void *value = NULL;
+
+		if (rd_kafka_header_get_all(headers, i, &list[i].name, &value,
+									&list[i].value_len) !=
+			RD_KAFKA_RESP_ERR_NO_ERROR)
+			return false;
+		list[i].value = value;
+	}
+	message->headers = list;
+	message->nheaders = (int) count;
+	return true;
+}
+
+static void
+describe_message(const KiSource *source, rd_kafka_message_t *raw,
+				 KiMessage *message)
+{
+	rd_kafka_timestamp_type_t type;
+
+	message->topic = source->topic;
+	message->partition = raw->partition;
+	message->offset = raw->offset;
+	message->timestamp_ms = rd_kafka_message_timestamp(raw, &type);
+	if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
+		message->timestamp_ms = -1;
+	message->key = raw->key;
+	message->key_len = raw->key ? raw->key_len : 0;
+	message->value = raw->payload;
+	message->value_len = raw->payload ? raw->len : 0;
+	message->headers = NULL;
+	message->nheaders = 0;
+	message->handle = raw;
+}
+
+/* The same bytes may have been sent again: the time tells these apart. */
+static bool
+is_last(const KiReading *reading, const KiMessage *message)
+{
+	return ki_message_crc(message) == reading->last_crc &&
+		(reading->last_timestamp_ms < 0 ||
+		 message->timestamp_ms == reading->last_timestamp_ms);
+}
+
+/*
+ * The message that was applied last, read again: is it the same?  Anything
+ * further on means that it is gone, by retention or compaction.
+ */
+static void
+compare_last(KiSource *source, KiReading *reading, const KiMessage *message)
+{
+	char		detail[KI_TEXT_SIZE];
+
+	if (message->offset < reading->check_offset)
+		return;
+	if (message->offset == reading->check_offset && !is_last(reading, message))
+	{
+		snprintf(detail, sizeof(detail),
+				 "the message at offset " INT64_FORMAT
+				 " of partition %d is not the one that was loaded",
+				 message->offset, reading->partition);
+		ki_source_block(source, KI_BARRIER_RECREATED, reading->partition,
+						detail);
+	}
+	reading->check_offset = -1;
+}
+
+/*
+ * Take over one message into the batch, or not: returns whether it was.  Else
+ * it still belongs to the caller.
+ */
+static bool
+deliver(KiSource *source, rd_kafka_message_t *raw, KiBatch *batch)
+{
+	KiMessages *messages = &batch->messages;
+	KiMessage  *message = &messages->items[messages->count];
+	KiReading  *reading = ki_source_reading(source, raw->partition);
+	bool		is_checked;
+
+	if (reading == NULL)
+		return false;
+	describe_message(source, raw, message);
+	is_checked = reading->check_offset == raw->offset;
+	if (reading->check_offset >= 0)
+		compare_last(source, reading, message);
+	if (raw->offset < reading->next_offset)
+	{
+		source->replays += is_checked ? 0 : 1;
+		return false;
+	}
+	if (source->barrier.kind != KI_BARRIER_NONE)
+		return false;
+	if (source->want_headers &&
+		!read_headers(raw, batch->headers_context, message))
+	{
+		ki_source_block(source, KI_BARRIER_CORRUPT, raw->partition,
+						"the headers of a message cannot be read");
+		return false;
+	}
+	messages->count++;
+	messages->bytes += message->key_len + message->value_len;
+	reading->next_offset = raw->offset + 1;
+	reading->end_offset = -1;
+	return true;
+}
+
+/*
+ * Everything before the end was delivered, for it comes in order.  An end that
+ * lies before our position, seen from the message to compare, tells nothing
+ * for sure: read from the position itself, and the broker will say whether
+ * that is out of range.
+ */
+static void
+take_end(KiSource *source, const rd_kafka_message_t *message)
+{
+	KiReading  *reading = ki_source_reading(source, message->partition);
+	bool		was_checking;
+
+	if (reading == NULL)
+		return;
+	was_checking = reading->check_offset >= 0;
+	reading->check_offset = -1;
+	if (message->offset >= reading->next_offset)
+		reading->end_offset = message->offset;
+	else if (was_checking)
+		start_reading(source);
+}
+
+/* Work off what was taken, until the batch is full or a barrier is met. */
+static void
+consume_taken(KiSource *source, KiBatch *batch, int max_messages,
+			  int64 max_bytes)
+{
+	while (source->next_taken < source->ntaken &&
+		   batch->messages.count < max_messages &&
+		   batch->messages.bytes < max_bytes &&
+		   source->barrier.kind == KI_BARRIER_NONE)
+	{
+		rd_kafka_message_t *message = source->taken[source->next_taken];
+		bool		is_delivered = false;
+
+		/*
+		 * An error may void everything taken, this one too: it must have left
+		 * the array by then.
+		 */
+		if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			is_delivered = deliver(source, message, batch);
+		source->next_taken++;
+		if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+			take_end(source, message);
+		else if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+			take_error(source, message);
+		if (!is_delivered)
+			rd_kafka_message_destroy(message);
+	}
+	if (source->barrier.kind != KI_BARRIER_NONE)
+		ki_source_drop_taken(source);
+}
+
+/*
+ * Before 2.2 the fetcher sleeps up to a second once it met a full queue, but
+ * any request to its broker wakes it.  So when a share of the queue has been
+ * taken, ask the leaders for something, and do not wait for the answer.
+ */
+static void
+wake_fetcher(KiSource *source)
+{
+	rd_kafka_topic_partition_list_t *list;
+
+	if (rd_kafka_version() >= 0x02020000 ||
+		(source->eaten_messages < source->queue_messages / WAKE_SHARE &&
+		 source->eaten_bytes < source->queue_bytes / WAKE_SHARE))
+		return;
+	source->eaten_messages = 0;
+	source->eaten_bytes = 0;
+	list = rd_kafka_topic_partition_list_new(source->nreadings);
+	for (int i = 0; i < source->nreadings; i++)
+		rd_kafka_topic_partition_list_add(list, source->topic,
+										  source->readings[i].partition)->offset = 0;
+	(void) rd_kafka_offsets_for_times(source->client, list, 0);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+/* Returns whether there was anything. */
+static bool
+take_messages(KiSource *source, int wanted)
+{
+	ssize_t		count;
+
+	count = rd_kafka_consume_batch_queue(source->message_queue, 0,
+										 source->taken,
+										 Min(wanted, KI_TAKE_MAX));
+	source->next_taken = 0;
+	source->ntaken = (int) Max(count, 0);
+	for (int i = 0; i < source->ntaken; i++)
+		source->eaten_bytes += source->taken[i]->len;
+	source->eaten_messages += source->ntaken;
+	wake_fetcher(source);
+	return source->ntaken > 0;
+}
+
+/* Keep the sum of the last message of each partition, for doubts later. */
+static void
+remember_last(KiSource *source, const KiMessages *messages, int from)
+{
+	for (int i = from; i < messages->count; i++)
+	{
+		const KiMessage *message = &messages->items[i];
+		KiReading  *reading = ki_source_reading(source, message->partition);
+
+		if (message->offset + 1 != reading->next_offset)
+			continue;
+		reading->last_offset = message->offset;
+		reading->last_timestamp_ms = message->timestamp_ms;
+		reading->last_crc = ki_message_crc(message);
+	}
+}
+
+/*
+ * One round: take, look whether there is a doubt about what was taken (in this
+ * order, see source_kafka_health.c), deliver.  False: there is nothing.
+ */
+static bool
+collect_some(KiSource *source, KiBatch *batch, int max_messages,
+			 int64 max_bytes)
+{
+	int			before = batch->messages.count;
+
+	if (source->next_taken >= source->ntaken &&
+		!take_messages(source, max_messages - before) &&
+		!source->is_doubtful)
+		return false;
+	ki_source_serve(source);
+	if (source->is_doubtful)
+		resolve_doubt(source);
+	else
+		consume_taken(source, batch, max_messages, max_bytes);
+	remember_last(source, &batch->messages, before);
+	return true;
+}
+
+int
+ki_source_collect(KiSource *source, KiMessages *messages, int max_messages,
+				  int64 max_bytes)
+{
+	KiBatch    *batch = (KiBatch *) messages;
+	int			before = messages->count;
+
+	max_messages = Min(max_messages, messages->max_messages);
+	adopt_batch(source, batch);
+	while (source->barrier.kind == KI_BARRIER_NONE &&
+		   messages->count < max_messages && messages->bytes < max_bytes)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!collect_some(source, batch, max_messages, max_bytes))
+			break;
+	}
+	return messages->count - before;
+}
+
+int64
+ki_source_end(const KiSource *source, int32 partition)
+{
+	const KiReading *reading = ki_source_reading(source, partition);
+
+	return reading ? reading->end_offset : -1;
+}
+
+int64
+ki_source_replays(const KiSource *source)
+{
+	return source->replays;
+}

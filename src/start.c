@@ -1,0 +1,44 @@
+/*
+ * start.c
+ *	  Where to begin, in numbers.  Used at first contact and by seek().
+ */
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "start.h"
+
+static int64
+unix_ms(TimestampTz timestamp)
+{
+	return timestamp / 1000 +
+		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
+}
+
+KiAnswer
+ki_start_resolve(KiSource *source, const char *topic, const KiStart *start,
+				 int wait_ms, KiStartPoint *point)
+{
+	const KiOffset *given = ki_offsets_find(start->offsets, start->noffsets,
+											point->partition);
+	KiAnswer	answer;
+
+	answer = ki_source_watermarks(source, topic, point->partition, wait_ms,
+								  &point->low_offset, &point->stable_offset);
+	if (answer != KI_ANSWER_OK)
+		return answer;
+	if (given && given->offset >= 0)
+		point->offset = given->offset;
+	else if (given)
+		point->offset = Max(point->low_offset,
+							point->stable_offset + given->offset);
+	else if (start->has_timestamp)
+		answer = ki_source_offset_at(source, point->partition,
+									 unix_ms(start->timestamp), wait_ms,
+									 &point->offset);
+	else if (start->from && strcmp(start->from, "latest") == 0)
+		point->offset = point->stable_offset;
+	else
+		point->offset = point->low_offset;
+	return answer;
+}

@@ -1,0 +1,34 @@
+/*
+ * state.h
+ *	  What a pipeline does now, derived when it is asked (floor 5).
+ */
+#ifndef KI_STATE_H
+#define KI_STATE_H
+
+#include "pipeline.h"
+#include "slot.h"
+
+typedef struct KiState
+{
+	const char *state;			/* 'running', 'paused' … */
+	const char *reason;			/* NULL: none */
+	const char *detail;			/* NULL: none */
+	TimestampTz since;
+	TimestampTz next_retry_at;	/* 0: none */
+	TimestampTz last_error_at;	/* 0: never */
+	const char *last_error;
+	double		messages_per_second;
+	int			npids;
+	int		   *pids;
+} KiState;
+
+/*
+ * Derive the state from the pipeline, the settings and the slots of its
+ * workers; in a transaction, allocated in the current memory context.
+ */
+extern void ki_state_derive(const KiPipeline *pipeline, KiState *state);
+
+/* The pid of the worker that reads a partition; 0: none runs. */
+extern int	ki_state_worker_pid(const KiPipeline *pipeline, int32 partition);
+
+#endif							/* KI_STATE_H */

@@ -1,0 +1,355 @@
+/*
+ * worker.c
+ *	  The life of one background worker.
+ *
+ * It runs as the pipeline's owner for its whole life.  It goes round load,
+ * open, collect, apply (loader.c), and sleeps on its latch and on the
+ * client's socket in between: nothing is polled.  Errors of the database's
+ * side are shown and tried again with the batch still in memory; the process
+ * ends only when it is told to, or when an error says that a new session is
+ * needed.  The launcher starts it again.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "fault.h"
+#include "loader.h"
+#include "lock.h"
+#include "settings.h"
+#include "slot.h"
+#include "worker.h"
+
+#define FIRST_BACKOFF_MS 100
+#define STANDING_BACKOFF_MS (60 * 1000)
+#define OPEN_BACKOFF_MS 1000
+
+/* A batch is a top-level transaction of this process. */
+static void
+begin_top_level(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+commit_top_level(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+}
+
+static const KiTransaction top_level = {begin_top_level, commit_top_level};
+
+/* The error that ended a step, and how often one did in a row. */
+typedef struct Failure
+{
+	ErrorData  *error;
+	int			count;
+} Failure;
+
+/* ------------------------------------------------------------------------
+ * Waiting
+ * ------------------------------------------------------------------------
+ */
+
+/* Sleep until woken; the client's socket counts when there is a client. */
+static void
+sleep_on(const KiLoader *loader, long wait_ms)
+{
+	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
+
+	if (loader->source)
+		(void) WaitLatchOrSocket(MyLatch, events | WL_SOCKET_READABLE,
+								 ki_source_socket(loader->source), wait_ms,
+								 PG_WAIT_EXTENSION);
+	else
+		(void) WaitLatch(MyLatch, events, wait_ms, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+/* Sleep out a back-off; a change that somebody commits ends it early. */
+static void
+sleep_out(int wait_ms)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+
+	ki_slot_set_retry(until);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 wait_ms, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	ki_slot_set_retry(0);
+	CHECK_FOR_INTERRUPTS();
+}
+
+static void
+serve_process(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * Steps
+ * ------------------------------------------------------------------------
+ */
+static void
+show_health(const KiLoader *loader)
+{
+	const char *reason;
+	const char *detail;
+
+	ki_loader_trouble(loader, &reason, &detail);
+	if (reason)
+		ki_slot_set_activity(KI_ACTIVITY_RECONNECTING, reason, detail);
+	else if (loader->is_open)
+		ki_slot_set_activity(KI_ACTIVITY_RUNNING, NULL, NULL);
+}
+
+/* The broker's side is in the way; wait, and see whether we are to change. */
+static KiStep
+bear_trouble(KiLoader *loader)
+{
+	const char *reason;
+	const char *detail;
+
+	ki_loader_trouble(loader, &reason, &detail);
+	ki_slot_set_activity(KI_ACTIVITY_RECONNECTING,
+						 reason ? reason : "broker_unreachable",
+						 detail ? detail : "The broker has not answered yet.");
+	sleep_on(loader, OPEN_BACKOFF_MS);
+	if (loader->source)
+		ki_source_drain(loader->source);
+	return ki_loader_is_stale(loader) ? KI_STEP_RELOAD : KI_STEP_NOTHING;
+}
+
+static KiStep
+read_on(KiLoader *loader)
+{
+	const char *end_reason;
+	KiStep		step = ki_loader_collect(loader, &end_reason);
+
+	if (step == KI_STEP_OK)
+		step = ki_loader_apply(loader, end_reason);
+	if (step == KI_STEP_OK || step == KI_STEP_NOTHING)
+	{
+		KiStep		observed = ki_loader_observe(loader);
+
+		show_health(loader);
+		if (observed == KI_STEP_RELOAD && loader->messages->count == 0)
+			return KI_STEP_RELOAD;
+	}
+	return step;
+}
+
+/* One turn; what it returns says whether to wait. */
+static KiStep
+turn(KiLoader *loader)
+{
+	KiStep		step;
+
+	if (!loader->pipeline || !loader->connection)
+		step = ki_loader_load(loader);
+	else if (!loader->is_open)
+		step = ki_loader_open(loader);
+	else
+		step = read_on(loader);
+
+	if (step == KI_STEP_TROUBLE)
+		step = bear_trouble(loader);
+	if (step == KI_STEP_RELOAD)
+		ki_loader_reset(loader);
+	return step;
+}
+
+/*
+ * One turn, with its error kept: the batch stays in memory, so that the same
+ * messages can be applied again.
+ */
+static KiStep
+guarded_turn(KiLoader *loader, Failure *failure)
+{
+	MemoryContext old = CurrentMemoryContext;
+	volatile KiStep step = KI_STEP_NOTHING;
+
+	failure->error = NULL;
+	PG_TRY();
+	{
+		step = turn(loader);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(old);
+		failure->error = CopyErrorData();
+		FlushErrorState();
+		HOLD_INTERRUPTS();
+		AbortOutOfAnyTransaction();
+		ki_slot_set_busy(false);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	return step;
+}
+
+/* ------------------------------------------------------------------------
+ * Failures
+ * ------------------------------------------------------------------------
+ */
+static int
+backoff_ms(const Failure *failure)
+{
+	int64		wait_ms = INT64CONST(100) << Min(failure->count - 1, 20);
+
+	if (ki_error_class(failure->error->sqlerrcode) != KI_ERROR_PASSING)
+		wait_ms = STANDING_BACKOFF_MS;
+	return (int) Min(wait_ms, ki_setting_retry_backoff_max_ms);
+}
+
+/* Show the failure, wait, and let the same batch be tried again. */
+static void
+bear_failure(KiLoader *loader, Failure *failure)
+{
+	ErrorData  *error = failure->error;
+	bool		is_target = loader->batch == NULL ||
+		ki_batch_failed_on_target(loader->batch);
+	const char *reason = ki_error_reason(error->sqlerrcode, is_target);
+	char	   *message = ki_error_text(error);
+
+	failure->count++;
+	ereport(LOG,
+			(errmsg("pipeline %d cannot load now and tries again: %s",
+					loader->pipeline_id, message)));
+	ki_slot_set_error(message);
+	ki_slot_set_activity(KI_ACTIVITY_RETRYING, reason, message);
+
+	/* Changed role and database settings count for new sessions only. */
+	if (error->sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION)
+		proc_exit(1);
+
+	/* Without a batch at work there is nothing to keep: look at it anew. */
+	if (!loader->is_open || is_target)
+		ki_loader_reset(loader);
+	sleep_out(backoff_ms(failure));
+	FreeErrorData(error);
+	pfree(message);
+}
+
+static void
+work(KiLoader *loader)
+{
+	Failure		failure = {0};
+
+	for (;;)
+	{
+		KiStep		step;
+
+		serve_process();
+		step = guarded_turn(loader, &failure);
+		if (failure.error)
+		{
+			bear_failure(loader, &failure);
+			continue;
+		}
+		if (step == KI_STEP_GONE || step == KI_STEP_STOPPED)
+			return;
+		if (step == KI_STEP_OK)
+			failure.count = 0;
+		if (step == KI_STEP_NOTHING && loader->is_open)
+			sleep_on(loader, ki_loader_wait_ms(loader));
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * Life
+ * ------------------------------------------------------------------------
+ */
+static void
+detach(int code, Datum arg)
+{
+	ki_slot_detach();
+}
+
+/* Loading must not end because a session was idle or slow. */
+static void
+set_up_session(void)
+{
+	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("idle_in_transaction_session_timeout", "0",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("idle_session_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed",
+					PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/* Take the session's locks; waits while run() holds the pipeline. */
+static bool
+take_locks(int32 pipeline, int worker)
+{
+	bool		is_installed;
+
+	ki_slot_set_activity(KI_ACTIVITY_WAITING, "fenced",
+						 "Another process, such as run(), loads this pipeline now.");
+	begin_top_level();
+	is_installed = ki_catalog_is_installed();
+	if (is_installed)
+		ki_lock_worker(pipeline, worker);
+	commit_top_level();
+	ki_slot_set_activity(KI_ACTIVITY_STARTING, NULL, NULL);
+	return is_installed;
+}
+
+void
+kafka_ingest_worker_main(Datum arg)
+{
+	KiWorkerArgument argument;
+	KiSlot		slot;
+	KiLoader   *loader;
+
+	memcpy(&argument, MyBgworkerEntry->bgw_extra, sizeof(argument));
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+
+	if (!ki_slot_attach(argument.slot, argument.generation))
+		proc_exit(0);
+	before_shmem_exit(detach, (Datum) 0);
+	ki_slot_read(argument.slot, &slot);
+	BackgroundWorkerInitializeConnectionByOid(slot.database, slot.owner,
+											  KI_WORKER_CONNECT_FLAGS);
+	set_up_session();
+	pgstat_report_activity(STATE_RUNNING, "kafka_ingest");
+
+	if (take_locks(slot.pipeline, slot.worker))
+	{
+		MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext,
+													"kafka_ingest loader",
+													ALLOCSET_DEFAULT_SIZES));
+		loader = ki_loader_create(slot.pipeline, slot.worker, &top_level);
+		work(loader);
+	}
+	proc_exit(0);
+}

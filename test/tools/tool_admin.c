@@ -1,0 +1,161 @@
+/*
+ * tool_admin.c
+ *		Topics, partitions, deleted records; each waits until the broker's
+ *		metadata show the change.
+ */
+#include <string.h>
+
+#include "kafka_tool.h"
+
+/* The answer to the request whose event comes next on the queue, without an error. */
+static rd_kafka_event_t *
+await_answer(rd_kafka_queue_t *queue, const char *what)
+{
+	rd_kafka_event_t *event = rd_kafka_queue_poll(queue, TOOL_TIMEOUT_MS);
+
+	if (event == NULL)
+		tool_die("%s: no answer", what);
+	if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		tool_die("%s: %s", what, rd_kafka_event_error_string(event));
+	return event;
+}
+
+static void
+check_topic_results(const rd_kafka_topic_result_t **results, size_t nresults,
+					const char *what)
+{
+	for (size_t i = 0; i < nresults; i++)
+		if (rd_kafka_topic_result_error(results[i]) != RD_KAFKA_RESP_ERR_NO_ERROR)
+			tool_die("%s %s: %s", what, rd_kafka_topic_result_name(results[i]),
+					 rd_kafka_topic_result_error_string(results[i]));
+}
+
+static void
+set_topic_config(rd_kafka_NewTopic_t *topic, const char *setting)
+{
+	const char *equals = strchr(setting, '=');
+	char		name[256];
+
+	if (equals == NULL || (size_t) (equals - setting) >= sizeof(name))
+		tool_die("not key=value: %s", setting);
+	memcpy(name, setting, equals - setting);
+	name[equals - setting] = '\0';
+	if (rd_kafka_NewTopic_set_config(topic, name, equals + 1) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		tool_die("cannot set %s", setting);
+}
+
+int
+tool_create_topic(const ToolArguments *arguments)
+{
+	rd_kafka_t *client = tool_client_new(RD_KAFKA_PRODUCER, arguments->positional[0], NULL);
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+	const char *name = arguments->positional[1];
+	int			npartitions = (int) tool_number(arguments->positional[2], "PARTITIONS");
+	char		error[512];
+	rd_kafka_NewTopic_t *topic;
+	rd_kafka_event_t *event;
+	const rd_kafka_topic_result_t **results;
+	size_t		nresults;
+
+	/* -1: as many replicas as the broker thinks right */
+	topic = rd_kafka_NewTopic_new(name, npartitions, -1, error, sizeof(error));
+	if (topic == NULL)
+		tool_die("topic %s: %s", name, error);
+	for (int i = 3; i < arguments->npositional; i++)
+		set_topic_config(topic, arguments->positional[i]);
+	rd_kafka_CreateTopics(client, &topic, 1, NULL, queue);
+	event = await_answer(queue, "create topic");
+	results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event),
+												  &nresults);
+	check_topic_results(results, nresults, "create topic");
+	rd_kafka_event_destroy(event);
+	rd_kafka_NewTopic_destroy(topic);
+	if (!tool_await_partitions(client, name, npartitions))
+		tool_die("topic %s does not appear", name);
+	rd_kafka_queue_destroy(queue);
+	rd_kafka_destroy(client);
+	return 0;
+}
+
+int
+tool_create_partitions(const ToolArguments *arguments)
+{
+	rd_kafka_t *client = tool_client_new(RD_KAFKA_PRODUCER, arguments->positional[0], NULL);
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+	const char *name = arguments->positional[1];
+	int			total = (int) tool_number(arguments->positional[2], "TOTAL");
+	char		error[512];
+	rd_kafka_NewPartitions_t *partitions;
+	rd_kafka_event_t *event;
+	const rd_kafka_topic_result_t **results;
+	size_t		nresults;
+
+	partitions = rd_kafka_NewPartitions_new(name, total, error, sizeof(error));
+	if (partitions == NULL)
+		tool_die("topic %s: %s", name, error);
+	rd_kafka_CreatePartitions(client, &partitions, 1, NULL, queue);
+	event = await_answer(queue, "create partitions");
+	results = rd_kafka_CreatePartitions_result_topics(rd_kafka_event_CreatePartitions_result(event),
+													  &nresults);
+	check_topic_results(results, nresults, "create partitions");
+	rd_kafka_event_destroy(event);
+	rd_kafka_NewPartitions_destroy(partitions);
+	if (!tool_await_partitions(client, name, total))
+		tool_die("the new partitions of %s do not appear", name);
+	rd_kafka_queue_destroy(queue);
+	rd_kafka_destroy(client);
+	return 0;
+}
+
+int
+tool_delete_topic(const ToolArguments *arguments)
+{
+	rd_kafka_t *client = tool_client_new(RD_KAFKA_PRODUCER, arguments->positional[0], NULL);
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+	const char *name = arguments->positional[1];
+	rd_kafka_DeleteTopic_t *topic = rd_kafka_DeleteTopic_new(name);
+	rd_kafka_event_t *event;
+	const rd_kafka_topic_result_t **results;
+	size_t		nresults;
+
+	rd_kafka_DeleteTopics(client, &topic, 1, NULL, queue);
+	event = await_answer(queue, "delete topic");
+	results = rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event),
+												  &nresults);
+	check_topic_results(results, nresults, "delete topic");
+	rd_kafka_event_destroy(event);
+	rd_kafka_DeleteTopic_destroy(topic);
+	if (!tool_await_partitions(client, name, 0))
+		tool_die("topic %s does not vanish", name);
+	rd_kafka_queue_destroy(queue);
+	rd_kafka_destroy(client);
+	return 0;
+}
+
+int
+tool_delete_records(const ToolArguments *arguments)
+{
+	rd_kafka_t *client = tool_client_new(RD_KAFKA_PRODUCER, arguments->positional[0], NULL);
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+	rd_kafka_topic_partition_list_t *before = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_DeleteRecords_t *records;
+	rd_kafka_event_t *event;
+	const rd_kafka_topic_partition_list_t *result;
+
+	rd_kafka_topic_partition_list_add(before, arguments->positional[1],
+									  (int32_t) tool_number(arguments->positional[2], "PARTITION"))
+		->offset = tool_number(arguments->positional[3], "OFFSET");
+	records = rd_kafka_DeleteRecords_new(before);
+	rd_kafka_DeleteRecords(client, &records, 1, NULL, queue);
+	event = await_answer(queue, "delete records");
+	result = rd_kafka_DeleteRecords_result_offsets(rd_kafka_event_DeleteRecords_result(event));
+	for (int i = 0; i < result->cnt; i++)
+		if (result->elems[i].err != RD_KAFKA_RESP_ERR_NO_ERROR)
+			tool_die("delete records: %s", rd_kafka_err2str(result->elems[i].err));
+	rd_kafka_event_destroy(event);
+	rd_kafka_DeleteRecords_destroy(records);
+	rd_kafka_topic_partition_list_destroy(before);
+	rd_kafka_queue_destroy(queue);
+	rd_kafka_destroy(client);
+	return 0;
+}
