@@ -39,21 +39,21 @@ typedef struct KeyNode
 	int			index;
 	int			first_field;	/* field that ends here; -1: none */
 	uint64		seen;			/* the document this was last found in */
-	struct KeyNode **children;		/* sorted by compare_step */
+	struct KeyNode **children;	/* sorted by compare_step */
 	int			nchildren;
 } KeyNode;
 
 /* A node whose value is being read. */
 typedef struct Frame
 {
-	KeyNode	   *node;
+	KeyNode    *node;
 	int			element;		/* index of the next element of an array */
 } Frame;
 
 struct KiDecoder
 {
 	MemoryContext context;
-	KeyNode	   *root;
+	KeyNode    *root;
 	KiField    *fields;
 	int		   *next_field;		/* of the same node; -1: none */
 	int			nfields;
@@ -127,7 +127,7 @@ find_child(const KeyNode *node, const char *name, int name_len, int index)
 static KeyNode *
 make_node(const KiPathStep *step)
 {
-	KeyNode	   *node = palloc0(sizeof(KeyNode));
+	KeyNode    *node = palloc0(sizeof(KeyNode));
 
 	if (step && step->name)
 	{
@@ -146,7 +146,7 @@ make_node(const KiPathStep *step)
 static KeyNode *
 grow_child(KeyNode *parent, const KiPathStep *step)
 {
-	KeyNode	   *child = make_node(step);
+	KeyNode    *child = make_node(step);
 
 	for (int i = 0; i < parent->nchildren; i++)
 	{
@@ -278,7 +278,7 @@ static void
 leave(KiDecoder *decoder)
 {
 	const char *end = decoder->lexer->prev_token_terminator;
-	KeyNode	   *node;
+	KeyNode    *node;
 
 	if (decoder->skipped > 0)
 	{
@@ -300,7 +300,7 @@ on_field_start(void *state, char *name, bool isnull)
 {
 	KiDecoder  *decoder = state;
 	bool		is_top = decoder->depth == 0 && decoder->skipped == 0;
-	KeyNode	   *child = NULL;
+	KeyNode    *child = NULL;
 
 	if (decoder->skipped == 0)
 		child = find_child(decoder->frames[decoder->depth].node,
@@ -339,7 +339,7 @@ on_element_start(void *state, bool isnull)
 {
 	KiDecoder  *decoder = state;
 	Frame	   *frame = &decoder->frames[decoder->depth];
-	KeyNode	   *child = NULL;
+	KeyNode    *child = NULL;
 
 	if (decoder->skipped == 0)
 		child = find_child(frame->node, NULL, 0, frame->element++);
@@ -383,7 +383,7 @@ grow_tree(KiDecoder *decoder, const KiPath *paths)
 	decoder->root = make_node(NULL);
 	for (int i = 0; i < decoder->nfields; i++)
 	{
-		KeyNode	   *node = decoder->root;
+		KeyNode    *node = decoder->root;
 
 		for (int step = 0; step < paths[i].nsteps; step++)
 			node = grow_child(node, &paths[i].steps[step]);
@@ -469,7 +469,7 @@ report_error(const KiDecoder *decoder, JsonParseErrorType error, KiFault *fault)
 {
 	const JsonLexContext *lexer = decoder->lexer;
 	const char *at = lexer->token_start ? lexer->token_start :
-		lexer->token_terminator;
+	lexer->token_terminator;
 
 	if (error == JSON_UNICODE_CODE_POINT_ZERO)
 		return ki_fault_set(fault, ERRCODE_UNTRANSLATABLE_CHARACTER,

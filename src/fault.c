@@ -88,6 +88,7 @@ static const struct
 	int			code;
 	const char *name;
 }			conditions[] =
+
 {
 	{ERRCODE_NOT_NULL_VIOLATION, "not-null constraint violated"},
 	{ERRCODE_FOREIGN_KEY_VIOLATION, "foreign key violated"},

@@ -142,8 +142,8 @@ static int
 wait_of_interval(const Interval *interval)
 {
 	int64		ms = interval->time / 1000 +
-		(interval->day + (int64) interval->month * DAYS_PER_MONTH) *
-		SECS_PER_DAY * 1000;
+	(interval->day + (int64) interval->month * DAYS_PER_MONTH) *
+	SECS_PER_DAY * 1000;
 
 	if (ms <= 0 || ms > PG_INT32_MAX)
 		ereport(ERROR,

@@ -29,6 +29,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "property.h"
+#include "slot.h"
 #include "source.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -603,6 +604,7 @@ kafka_ingest_create_connection(PG_FUNCTION_ARGS)
 	push_hide_statement(&callback);
 	create_connection(fcinfo);
 	pop_hide_statement(&callback);
+	ki_slot_mark_changed();
 	PG_RETURN_VOID();
 }
 
@@ -618,6 +620,7 @@ kafka_ingest_alter_connection(PG_FUNCTION_ARGS)
 	push_hide_statement(&callback);
 	alter_connection(fcinfo);
 	pop_hide_statement(&callback);
+	ki_slot_mark_changed();
 	PG_RETURN_VOID();
 }
 
@@ -661,5 +664,6 @@ kafka_ingest_drop_connection(PG_FUNCTION_ARGS)
 	stmt->behavior = DROP_RESTRICT;
 	RemoveObjects(stmt);
 	CommandCounterIncrement();
+	ki_slot_mark_changed();
 	PG_RETURN_VOID();
 }

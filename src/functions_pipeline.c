@@ -83,6 +83,7 @@ static const struct
 	int			arg;
 	const char *name;
 }			later_options[] =
+
 {
 	{ARG_STATEMENT, "statement"},
 	{ARG_FILTER, "filter"},
@@ -99,6 +100,7 @@ static const struct
 	int			arg;
 	const char *name;
 }			not_null_options[] =
+
 {
 	{ARG_CONNECTION, "connection"}, {ARG_FORMAT, "format"},
 	{ARG_FORMAT_OPTIONS, "format_options"}, {ARG_ON_MISSING, "on_missing"},
@@ -447,7 +449,7 @@ reset_option(KiPipeline *pipeline, const KiPipeline *defaults, const char *name)
 {
 	const char *nothing_to_do[] = {"format", "format_options", "statement",
 		"envelope", "filter", "mode", "key_columns", "newer_by", "delete_when",
-		"on_offset_lost", "max_messages_per_second", "start_group", NULL};
+	"on_offset_lost", "max_messages_per_second", "start_group", NULL};
 
 	if (strcmp(name, "columns") == 0)
 		pipeline->columns = NULL;

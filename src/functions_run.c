@@ -251,6 +251,30 @@ run_to_end(Run *run)
  * The call
  * ------------------------------------------------------------------------
  */
+#define LEAVING_MS 5000			/* how long a paused worker may take to leave */
+
+/*
+ * Lock out others that load.  After pause() the worker needs a moment to
+ * leave, which is waited for.
+ */
+static bool
+take_lock(const KiPipeline *pipeline, bool is_atomic)
+{
+	TimestampTz since = GetCurrentTimestamp();
+
+	while (!ki_lock_try_run(pipeline->id, is_atomic))
+	{
+		if ((!pipeline->paused && !pipeline->stop.reason) ||
+			TimestampDifferenceExceeds(since, GetCurrentTimestamp(), LEAVING_MS))
+			return false;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 10, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return true;
+}
+
 static void
 check_call(FunctionCallInfo fcinfo, const KiPipeline *pipeline, bool is_atomic)
 {
@@ -270,7 +294,7 @@ check_call(FunctionCallInfo fcinfo, const KiPipeline *pipeline, bool is_atomic)
 				 errmsg("pipeline \"%s\" belongs to another database, of which this one is a copy",
 						pipeline->name),
 				 errhint("adopt() lets the copy load.")));
-	if (!ki_lock_try_run(pipeline->id, is_atomic))
+	if (!take_lock(pipeline, is_atomic))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("pipeline \"%s\" is being loaded by another process",

@@ -14,8 +14,8 @@ typedef struct KiStatBroker
 {
 	int32		id;				/* -1: a bootstrap address, or internal */
 	char	   *name;			/* "host:port/id" */
-	bool		is_named;		/* configured or learned: neither internal
-								 * nor a second connection to a coordinator */
+	bool		is_named;		/* configured or learned: neither internal nor
+								 * a second connection to a coordinator */
 	bool		is_up;
 	int64		waiting;		/* requests sent and not answered yet */
 	int64		received;		/* answers so far */

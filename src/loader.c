@@ -29,9 +29,9 @@
 #include "lock.h"
 #include "settings.h"
 
-#define NETWORK_WAIT_MS 1000	/* longest single wait for an answer */
 #define LINGER_MS 5				/* a caught-up batch waits for company */
-#define END_DELAY_MS 1000		/* idle time before moving over control records */
+#define END_DELAY_MS 1000		/* idle time before moving over control
+								 * records */
 #define MAX_BARRIERS 3
 
 /* ------------------------------------------------------------------------
@@ -143,8 +143,8 @@ remember_target(KiPipeline *pipeline, Oid target)
 	ki_pipeline_store(stored, false);
 }
 
-static void
-load_positions(KiLoader *loader)
+void
+ki_loader_read_positions(KiLoader *loader)
 {
 	List	   *rows = ki_position_all(loader->pipeline->id);
 	ListCell   *cell;
@@ -176,7 +176,7 @@ load_configuration(KiLoader *loader)
 											pipeline->owner,
 											pipeline->properties, true);
 	loader->pipeline = pipeline;
-	load_positions(loader);
+	ki_loader_read_positions(loader);
 	loader->messages = ki_messages_create(pipeline->batch_max_messages);
 	if (!loader->connection)
 		return;
@@ -253,11 +253,8 @@ ki_loader_stop(KiLoader *loader, const char *reason, const char *detail)
 	return KI_STEP_STOPPED;
 }
 
-static char *keep_detail(KiLoader *loader, const char *format,...) pg_attribute_printf(2, 3);
-
-/* A text that lives as long as the configuration. */
-static char *
-keep_detail(KiLoader *loader, const char *format,...)
+char *
+ki_loader_detail(KiLoader *loader, const char *format,...)
 {
 	MemoryContext old = MemoryContextSwitchTo(loader->load_context);
 	StringInfoData buf;
@@ -277,139 +274,6 @@ keep_detail(KiLoader *loader, const char *format,...)
 	}
 	MemoryContextSwitchTo(old);
 	return buf.data;
-}
-
-/* ------------------------------------------------------------------------
- * Open
- * ------------------------------------------------------------------------
- */
-static void
-create_source(KiLoader *loader)
-{
-	MemoryContext old = MemoryContextSwitchTo(loader->load_context);
-	KiSourceOptions options = {0};
-
-	options.connection = loader->connection;
-	options.topic = loader->pipeline->topic;
-	options.group_id = loader->pipeline->group_id[0] ? loader->pipeline->group_id :
-		"kafka_ingest";
-	options.memory_bytes = (int64) ki_setting_worker_memory_kb * 1024;
-	options.want_headers = loader->wants_headers;
-	loader->source = ki_source_create(&options);
-	MemoryContextSwitchTo(old);
-}
-
-/*
- * Compare a position with what the log holds.  Positions out of range stop
- * the pipeline, with the numbers.
- */
-static KiStep
-check_position(KiLoader *loader, const KiPosition *position, bool *check_last)
-{
-	int64		low;
-	int64		stable;
-
-	KiAnswer	answer = ki_source_watermarks(loader->source, position->topic,
-											  position->partition,
-											  NETWORK_WAIT_MS, &low, &stable);
-
-	if (answer == KI_ANSWER_MISSING)
-		loader->missing_answers++;
-	if (answer != KI_ANSWER_OK)
-		return KI_STEP_TROUBLE;
-	if (position->next_offset < low)
-		return ki_loader_stop(loader, "offset_lost",
-							  keep_detail(loader, "Topic \"%s\" partition %d now begins at offset " INT64_FORMAT ", after the next one to read, " INT64_FORMAT ": the messages in between were removed. Use seek() to go on behind them.",
-										  position->topic, position->partition,
-										  low, position->next_offset));
-	if (position->next_offset > stable)
-		return ki_loader_stop(loader, "topic_recreated",
-							  keep_detail(loader, "Topic \"%s\" partition %d ends at offset " INT64_FORMAT ", before the next one to read, " INT64_FORMAT ": the topic was made again or cut off. Use seek() to say where to go on.",
-										  position->topic, position->partition,
-										  stable, position->next_offset));
-	*check_last = position->last_offset >= low;
-	return KI_STEP_OK;
-}
-
-static KiStep
-assign(KiLoader *loader)
-{
-	bool	   *check_last = palloc0((loader->npositions + 1) * sizeof(bool));
-
-	for (int i = 0; i < loader->npositions; i++)
-	{
-		KiStep		step;
-
-		CHECK_FOR_INTERRUPTS();
-		loader->ends[i] = -1;
-		step = check_position(loader, &loader->positions[i], &check_last[i]);
-		if (step != KI_STEP_OK)
-			return step;
-	}
-	ki_source_assign(loader->source, loader->positions, check_last,
-					 loader->npositions);
-	pfree(check_last);
-	loader->is_open = true;
-	loader->idle_since = GetCurrentTimestamp();
-	return KI_STEP_OK;
-}
-
-static KiStep
-check_cluster(KiLoader *loader, const KiCluster *cluster)
-{
-	const char *expected = loader->pipeline->cluster_id;
-
-	if (expected && cluster->cluster_id &&
-		strcmp(expected, cluster->cluster_id) != 0)
-		return ki_loader_stop(loader, "topic_recreated",
-							  keep_detail(loader, "Connection \"%s\" now leads to Kafka cluster %s, and the positions belong to cluster %s. Use seek() to say where to go on.",
-										  loader->connection->name,
-										  cluster->cluster_id, expected));
-	return KI_STEP_OK;
-}
-
-/* Read the positions again, which opening has added to. */
-static void
-reload_positions(KiLoader *loader)
-{
-	MemoryContext old;
-
-	ki_transaction_begin(loader->transaction);
-	old = MemoryContextSwitchTo(loader->load_context);
-	load_positions(loader);
-	MemoryContextSwitchTo(old);
-	ki_transaction_commit(loader->transaction);
-	MemoryContextSwitchTo(old);
-}
-
-KiStep
-ki_loader_open(KiLoader *loader)
-{
-	MemoryContext old = MemoryContextSwitchTo(loader->load_context);
-	KiCluster	cluster = {0};
-	KiAnswer	answer;
-	KiStep		step;
-
-	if (!loader->source)
-		create_source(loader);
-	ki_source_serve(loader->source);
-	answer = ki_source_cluster(loader->source, NETWORK_WAIT_MS, &cluster);
-	if (answer == KI_ANSWER_MISSING)
-	{
-		MemoryContextSwitchTo(old);
-		return ki_resolve_missing_topic(loader);
-	}
-	step = answer == KI_ANSWER_OK ? check_cluster(loader, &cluster) :
-		KI_STEP_TROUBLE;
-	loader->missing_answers = 0;
-	loader->npartitions = cluster.npartitions;
-	if (step == KI_STEP_OK)
-		step = ki_resolve_positions(loader, &cluster);
-	MemoryContextSwitchTo(old);
-	if (step != KI_STEP_OK)
-		return step;
-	reload_positions(loader);
-	return assign(loader);
 }
 
 /* ------------------------------------------------------------------------
@@ -565,19 +429,19 @@ stop_for_reject(KiLoader *loader, const KiBatchResult *result)
 	const KiFault *fault = &result->fault;
 	char	   *place;
 
-	place = keep_detail(loader, "Message at topic \"%s\", partition %d, offset " INT64_FORMAT " cannot be loaded",
-						message->topic, message->partition, message->offset);
+	place = ki_loader_detail(loader, "Message at topic \"%s\", partition %d, offset " INT64_FORMAT " cannot be loaded",
+							 message->topic, message->partition, message->offset);
 	return ki_loader_stop(loader, "bad_message",
-						  keep_detail(loader, "%s: %s (SQLSTATE %s, stage %s%s%s%s%s%s%s).",
-									  place, fault->message,
-									  unpack_sql_state(fault->sqlerrcode),
-									  fault->stage,
-									  fault->column_name ? ", column \"" : "",
-									  fault->column_name ? fault->column_name : "",
-									  fault->column_name ? "\"" : "",
-									  fault->constraint_name ? ", constraint \"" : "",
-									  fault->constraint_name ? fault->constraint_name : "",
-									  fault->constraint_name ? "\"" : ""));
+						  ki_loader_detail(loader, "%s: %s (SQLSTATE %s, stage %s%s%s%s%s%s%s).",
+										   place, fault->message,
+										   unpack_sql_state(fault->sqlerrcode),
+										   fault->stage,
+										   fault->column_name ? ", column \"" : "",
+										   fault->column_name ? fault->column_name : "",
+										   fault->column_name ? "\"" : "",
+										   fault->constraint_name ? ", constraint \"" : "",
+										   fault->constraint_name ? fault->constraint_name : "",
+										   fault->constraint_name ? "\"" : ""));
 }
 
 static int64
@@ -620,9 +484,9 @@ meet_barrier(KiLoader *loader, const KiBarrier *barrier)
 	loader->barrier_partition = barrier->partition;
 	loader->barrier_offset = at;
 	loader->nbarriers++;
-	detail = keep_detail(loader, "Topic \"%s\" partition %d cannot be read at or after offset " INT64_FORMAT ": %s. resume() tries again, seek() goes on elsewhere.",
-						 loader->pipeline->topic, barrier->partition, at,
-						 barrier->detail);
+	detail = ki_loader_detail(loader, "Topic \"%s\" partition %d cannot be read at or after offset " INT64_FORMAT ": %s. resume() tries again, seek() goes on elsewhere.",
+							  loader->pipeline->topic, barrier->partition, at,
+							  barrier->detail);
 	ki_slot_set_error(detail);
 	if (kind == KI_BARRIER_RECREATED || loader->nbarriers >= MAX_BARRIERS)
 		return ki_loader_stop(loader, barrier_reason(kind), detail);

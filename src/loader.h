@@ -94,6 +94,12 @@ extern long ki_loader_wait_ms(const KiLoader *loader);
 /* Publish the log's offsets to shared memory and watch for new partitions. */
 extern KiStep ki_loader_observe(KiLoader *loader);
 
+/* A text that lives as long as the loaded configuration. */
+extern char *ki_loader_detail(KiLoader *loader, const char *format,...) pg_attribute_printf(2, 3);
+
+/* Read the positions of this worker again, in a transaction. */
+extern void ki_loader_read_positions(KiLoader *loader);
+
 /* Stop the pipeline for a reason, in a transaction of its own. */
 extern KiStep ki_loader_stop(KiLoader *loader, const char *reason,
 							 const char *detail);

@@ -27,6 +27,7 @@ static const struct
 	const char *column;			/* NULL: none */
 	KiOriginKind kind;
 }			metadata[] =
+
 {
 	{"topic", "_topic", KI_ORIGIN_TOPIC},
 	{"partition", "_partition", KI_ORIGIN_PARTITION},
@@ -43,6 +44,7 @@ static const struct
 	const char *name;
 	KiConversion conversion;
 }			conversions[] =
+
 {
 	{"epoch_s", KI_CONVERSION_EPOCH_S},
 	{"epoch_ms", KI_CONVERSION_EPOCH_MS},

@@ -83,6 +83,6 @@ ki_owned_all(void)
 
 	foreach(cell, ki_pipeline_all())
 		if (ki_is_mine(lfirst(cell)))
-			mine = lappend(mine, lfirst(cell));
+		mine = lappend(mine, lfirst(cell));
 	return mine;
 }

@@ -21,6 +21,7 @@ static const struct
 	const char *name;
 	const char *value;
 }			pinned[] =
+
 {
 	{"DateStyle", "ISO, MDY"},
 	{"IntervalStyle", "postgres"},

@@ -38,7 +38,7 @@ check_databases(char **newval, void **extra, GucSource source)
 	char	   *copy = pstrdup(*newval);
 	List	   *names = NIL;
 	bool		is_list = strcmp(copy, "*") == 0 ||
-		SplitIdentifierString(copy, ',', &names);
+	SplitIdentifierString(copy, ',', &names);
 
 	if (!is_list)
 		GUC_check_errdetail("The value is neither * nor a comma list of database names.");
@@ -111,7 +111,7 @@ static void
 define_fixed(void)
 {
 	GucContext	context = process_shared_preload_libraries_in_progress ?
-		PGC_POSTMASTER : PGC_SIGHUP;
+	PGC_POSTMASTER : PGC_SIGHUP;
 
 	DefineCustomIntVariable("kafka_ingest.max_workers",
 							"Most background workers that load pipelines, over all databases.",

@@ -112,7 +112,7 @@ destroy_source(void *arg)
 
 	if (proc_exit_inprogress)
 		return;
-	ki_source_release_batches(source);
+	ki_source_release_holdings(source);
 	ki_source_drop_taken(source);
 	if (source->event)
 		rd_kafka_event_destroy(source->event);
@@ -237,7 +237,7 @@ make_source(const KiSourceOptions *options)
 	source->pipe[0] = source->pipe[1] = -1;
 	source->want_headers = options->want_headers;
 	source->barrier.partition = -1;
-	dlist_init(&source->batches);
+	dlist_init(&source->holdings);
 	callback->func = destroy_source;
 	callback->arg = source;
 	MemoryContextRegisterResetCallback(context, callback);

@@ -32,7 +32,8 @@ typedef struct KiReading
 	int64		last_offset;	/* last delivered or applied; -1: none */
 	int64		last_timestamp_ms;	/* its timestamp; -1: not known */
 	uint32		last_crc;
-	int64		stuck_offset;	/* where the fetcher stands; see the statistics */
+	int64		stuck_offset;	/* where the fetcher stands; see the
+								 * statistics */
 	int			stuck_samples;	/* and for how long in vain */
 } KiReading;
 
@@ -108,15 +109,24 @@ struct KiSource
 	int64		eaten_bytes;	/* taken since the fetcher was last woken */
 	int			eaten_messages;
 	int64		replays;
-	bool		is_doubtful;	/* compare what is there with what we have read
-								 * before anything else is delivered */
+	bool		is_doubtful;	/* compare what is there with what we have
+								 * read before anything else is delivered */
 	KiBarrier	barrier;
 	char		barrier_detail[KI_TEXT_SIZE];
-	dlist_head	batches;		/* KiBatch that hold messages of ours */
+	dlist_head	holdings;		/* KiHolding: they hold messages of ours */
 
 	int			partition_count;	/* of the topic; 0: unknown */
 	KiHealth	health;
 };
+
+/* A KiMessages as we see it: the public part first. */
+typedef struct KiHolding
+{
+	KiMessages	messages;
+	KiSource   *source;			/* whose messages these are; NULL: none */
+	dlist_node	link;			/* in source->holdings */
+	MemoryContext headers_context;	/* of the header arrays */
+} KiHolding;
 
 /* source_kafka_conf.c */
 extern void ki_source_configure(KiSource *source,
@@ -127,7 +137,15 @@ extern KiReading *ki_source_reading(const KiSource *source, int32 partition);
 extern void ki_source_block(KiSource *source, KiBarrierKind kind,
 							int32 partition, const char *detail);
 extern void ki_source_drop_taken(KiSource *source);
-extern void ki_source_release_batches(KiSource *source);
+
+/* source_kafka_messages.c */
+extern void ki_source_release_holdings(KiSource *source);
+extern void ki_holding_adopt(KiSource *source, KiHolding *holding);
+extern void ki_message_describe(const KiSource *source,
+								rd_kafka_message_t *raw, KiMessage *message);
+extern bool ki_message_read_headers(const rd_kafka_message_t *raw,
+									MemoryContext context,
+									KiMessage *message);
 
 /* source_kafka_health.c */
 extern void ki_source_clean(const KiSource *source, const char *raw,

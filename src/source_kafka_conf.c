@@ -23,8 +23,8 @@ typedef struct FixedProperty
 {
 	const char *name;
 	const char *value;
-	bool		is_newer;		/* than the oldest library we support: set only
-								 * where it is known */
+	bool		is_newer;		/* than the oldest library we support: set
+								 * only where it is known */
 } FixedProperty;
 
 static const FixedProperty fixed_properties[] = {

@@ -238,7 +238,8 @@ connection_reason(rd_kafka_resp_err_t err, const char *what, int *rank)
 			return "authentication_failed";
 		case RD_KAFKA_RESP_ERR__SSL:
 			if (strstr(what, " eof ") || strstr(what, "Disconnected"))
-				*rank = RANK_CONNECTION;	/* a broker that stops does so, too */
+				*rank = RANK_CONNECTION;	/* a broker that stops does so,
+											 * too */
 			return "tls_failed";
 		case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
 			return "not_authorized";

@@ -8,127 +8,17 @@
  * messages is a barrier; nothing after it is delivered, of no partition, since
  * the library would read on behind it as if it were a hole.
  *
- * Memory: librdkafka's messages are owned first by source->taken, then by the
- * batch they were delivered to.  A batch knows its source and the source its
- * batches, so whichever goes first leaves the other in order.
+ * Memory: librdkafka's messages belong to source->taken until they are
+ * delivered; what is not delivered is destroyed here.
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "port/pg_bswap.h"
-#include "port/pg_crc32c.h"
 #include "source_kafka.h"
 #include "utils/memutils.h"
 
 /* A share of the queue after whose taking the fetcher is woken. */
 #define WAKE_SHARE 4
-
-/* A batch as we see it: the public part first. */
-typedef struct KiBatch
-{
-	KiMessages	messages;
-	KiSource   *source;			/* whose messages these are; NULL: none */
-	dlist_node	link;			/* in source->batches */
-	MemoryContext headers_context;	/* of the header arrays */
-} KiBatch;
-
-/* --- batches --- */
-
-void
-ki_messages_release(KiMessages *messages)
-{
-	KiBatch    *batch = (KiBatch *) messages;
-
-	for (int i = 0; i < messages->count; i++)
-		rd_kafka_message_destroy(messages->items[i].handle);
-	messages->count = 0;
-	messages->bytes = 0;
-	if (batch->source != NULL)
-		dlist_delete(&batch->link);
-	batch->source = NULL;
-	MemoryContextReset(batch->headers_context);
-}
-
-/*
- * The batch's context goes away, its child for the headers already has: that
- * one must not be touched.
- */
-static void
-destroy_batch(void *arg)
-{
-	KiBatch    *batch = arg;
-
-	for (int i = 0; i < batch->messages.count; i++)
-		rd_kafka_message_destroy(batch->messages.items[i].handle);
-	batch->messages.count = 0;
-	batch->messages.bytes = 0;
-	if (batch->source != NULL)
-		dlist_delete(&batch->link);
-	batch->source = NULL;
-}
-
-KiMessages *
-ki_messages_create(int max_messages)
-{
-	KiBatch    *batch = palloc0(sizeof(KiBatch));
-	MemoryContextCallback *callback = palloc(sizeof(MemoryContextCallback));
-
-	batch->messages.items = palloc_extended(sizeof(KiMessage) * max_messages,
-											MCXT_ALLOC_HUGE);
-	batch->messages.max_messages = max_messages;
-	batch->headers_context = AllocSetContextCreate(CurrentMemoryContext,
-												   "kafka_ingest headers",
-												   ALLOCSET_DEFAULT_SIZES);
-	callback->func = destroy_batch;
-	callback->arg = batch;
-	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
-	return &batch->messages;
-}
-
-/* The source goes away: so do the messages. */
-void
-ki_source_release_batches(KiSource *source)
-{
-	while (!dlist_is_empty(&source->batches))
-		destroy_batch(dlist_head_element(KiBatch, link, &source->batches));
-}
-
-static void
-adopt_batch(KiSource *source, KiBatch *batch)
-{
-	if (batch->source == source)
-		return;
-	if (batch->source != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("a batch cannot hold messages of two Kafka clients")));
-	dlist_push_tail(&source->batches, &batch->link);
-	batch->source = source;
-}
-
-/* A length that tells nothing from empty, then the bytes. */
-static pg_crc32c
-add_to_crc(pg_crc32c crc, const char *bytes, size_t len)
-{
-	uint32		length = pg_hton32(bytes ? (uint32) len : PG_UINT32_MAX);
-
-	COMP_CRC32C(crc, &length, sizeof(length));
-	if (bytes != NULL)
-		COMP_CRC32C(crc, bytes, len);
-	return crc;
-}
-
-uint32
-ki_message_crc(const KiMessage *message)
-{
-	pg_crc32c	crc;
-
-	INIT_CRC32C(crc);
-	crc = add_to_crc(crc, message->key, message->key_len);
-	crc = add_to_crc(crc, message->value, message->value_len);
-	FIN_CRC32C(crc);
-	return crc;
-}
 
 /* --- assignment --- */
 
@@ -212,7 +102,7 @@ ki_source_assign(KiSource *source, const KiPosition *positions,
 	{
 		KiReading  *reading = &source->readings[source->nreadings++];
 		bool		check = check_last != NULL && check_last[i] &&
-			positions[i].last_offset >= 0;
+		positions[i].last_offset >= 0;
 
 		reading->partition = positions[i].partition;
 		reading->next_offset = positions[i].next_offset;
@@ -372,61 +262,6 @@ take_error(KiSource *source, const rd_kafka_message_t *message)
 
 /* --- messages --- */
 
-/*
- * Fill in the headers.  False: they cannot be read, though the record set's
- * checksum is right.
- */
-static bool
-read_headers(const rd_kafka_message_t *raw, MemoryContext context,
-			 KiMessage *message)
-{
-	rd_kafka_headers_t *headers;
-	rd_kafka_resp_err_t err = rd_kafka_message_headers(raw, &headers);
-	KiHeader   *list;
-	size_t		count;
-
-	if (err == RD_KAFKA_RESP_ERR__NOENT)
-		return true;
-	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return false;
-	count = rd_kafka_header_cnt(headers);
-	list = MemoryContextAlloc(context, sizeof(KiHeader) * Max(count, 1));
-	for (size_t i = 0; i < count; i++)
-	{
-		const void *value = NULL;
-
-		if (rd_kafka_header_get_all(headers, i, &list[i].name, &value,
-									&list[i].value_len) !=
-			RD_KAFKA_RESP_ERR_NO_ERROR)
-			return false;
-		list[i].value = value;
-	}
-	message->headers = list;
-	message->nheaders = (int) count;
-	return true;
-}
-
-static void
-describe_message(const KiSource *source, rd_kafka_message_t *raw,
-				 KiMessage *message)
-{
-	rd_kafka_timestamp_type_t type;
-
-	message->topic = source->topic;
-	message->partition = raw->partition;
-	message->offset = raw->offset;
-	message->timestamp_ms = rd_kafka_message_timestamp(raw, &type);
-	if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
-		message->timestamp_ms = -1;
-	message->key = raw->key;
-	message->key_len = raw->key ? raw->key_len : 0;
-	message->value = raw->payload;
-	message->value_len = raw->payload ? raw->len : 0;
-	message->headers = NULL;
-	message->nheaders = 0;
-	message->handle = raw;
-}
-
 /* The same bytes may have been sent again: the time tells these apart. */
 static bool
 is_last(const KiReading *reading, const KiMessage *message)
@@ -464,16 +299,16 @@ compare_last(KiSource *source, KiReading *reading, const KiMessage *message)
  * it still belongs to the caller.
  */
 static bool
-deliver(KiSource *source, rd_kafka_message_t *raw, KiBatch *batch)
+deliver(KiSource *source, rd_kafka_message_t *raw, KiHolding *holding)
 {
-	KiMessages *messages = &batch->messages;
+	KiMessages *messages = &holding->messages;
 	KiMessage  *message = &messages->items[messages->count];
 	KiReading  *reading = ki_source_reading(source, raw->partition);
 	bool		is_checked;
 
 	if (reading == NULL)
 		return false;
-	describe_message(source, raw, message);
+	ki_message_describe(source, raw, message);
 	is_checked = reading->check_offset == raw->offset;
 	if (reading->check_offset >= 0)
 		compare_last(source, reading, message);
@@ -485,7 +320,7 @@ deliver(KiSource *source, rd_kafka_message_t *raw, KiBatch *batch)
 	if (source->barrier.kind != KI_BARRIER_NONE)
 		return false;
 	if (source->want_headers &&
-		!read_headers(raw, batch->headers_context, message))
+		!ki_message_read_headers(raw, holding->headers_context, message))
 	{
 		ki_source_block(source, KI_BARRIER_CORRUPT, raw->partition,
 						"the headers of a message cannot be read");
@@ -522,12 +357,12 @@ take_end(KiSource *source, const rd_kafka_message_t *message)
 
 /* Work off what was taken, until the batch is full or a barrier is met. */
 static void
-consume_taken(KiSource *source, KiBatch *batch, int max_messages,
+consume_taken(KiSource *source, KiHolding *holding, int max_messages,
 			  int64 max_bytes)
 {
 	while (source->next_taken < source->ntaken &&
-		   batch->messages.count < max_messages &&
-		   batch->messages.bytes < max_bytes &&
+		   holding->messages.count < max_messages &&
+		   holding->messages.bytes < max_bytes &&
 		   source->barrier.kind == KI_BARRIER_NONE)
 	{
 		rd_kafka_message_t *message = source->taken[source->next_taken];
@@ -538,7 +373,7 @@ consume_taken(KiSource *source, KiBatch *batch, int max_messages,
 		 * the array by then.
 		 */
 		if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
-			is_delivered = deliver(source, message, batch);
+			is_delivered = deliver(source, message, holding);
 		source->next_taken++;
 		if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
 			take_end(source, message);
@@ -615,10 +450,10 @@ remember_last(KiSource *source, const KiMessages *messages, int from)
  * order, see source_kafka_health.c), deliver.  False: there is nothing.
  */
 static bool
-collect_some(KiSource *source, KiBatch *batch, int max_messages,
+collect_some(KiSource *source, KiHolding *holding, int max_messages,
 			 int64 max_bytes)
 {
-	int			before = batch->messages.count;
+	int			before = holding->messages.count;
 
 	if (source->next_taken >= source->ntaken &&
 		!take_messages(source, max_messages - before) &&
@@ -628,8 +463,8 @@ collect_some(KiSource *source, KiBatch *batch, int max_messages,
 	if (source->is_doubtful)
 		resolve_doubt(source);
 	else
-		consume_taken(source, batch, max_messages, max_bytes);
-	remember_last(source, &batch->messages, before);
+		consume_taken(source, holding, max_messages, max_bytes);
+	remember_last(source, &holding->messages, before);
 	return true;
 }
 
@@ -637,16 +472,16 @@ int
 ki_source_collect(KiSource *source, KiMessages *messages, int max_messages,
 				  int64 max_bytes)
 {
-	KiBatch    *batch = (KiBatch *) messages;
+	KiHolding  *holding = (KiHolding *) messages;
 	int			before = messages->count;
 
 	max_messages = Min(max_messages, messages->max_messages);
-	adopt_batch(source, batch);
+	ki_holding_adopt(source, holding);
 	while (source->barrier.kind == KI_BARRIER_NONE &&
 		   messages->count < max_messages && messages->bytes < max_bytes)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!collect_some(source, batch, max_messages, max_bytes))
+		if (!collect_some(source, holding, max_messages, max_bytes))
 			break;
 	}
 	return messages->count - before;

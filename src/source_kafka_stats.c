@@ -158,14 +158,12 @@ report_unserved(KiSource *source, const char *what, int64 silent_us)
 	KiHealth   *health = &source->health;
 	const KiComplaint *complaint = &health->complaint;
 	char		detail[KI_TEXT_SIZE];
-	char		clean[KI_TEXT_SIZE];
 
 	health->bad_samples++;
-	ki_source_clean(source, what, clean, sizeof(clean));
 	if (silent_us > 0 || complaint->reason == NULL)
-		snprintf(detail, sizeof(detail), "%.900s", clean);
+		ki_source_clean(source, what, detail, sizeof(detail));
 	else
-		snprintf(detail, sizeof(detail), "%.300s: %.700s", clean,
+		snprintf(detail, sizeof(detail), "The broker cannot be used: %.900s",
 				 complaint->what);
 
 	/* Without a cause it may be a connection that is just being made. */
@@ -260,7 +258,7 @@ static bool
 is_shorter(const KiStatPartition *stat, const KiStats *before)
 {
 	const KiStatPartition *was = before ?
-		find_partition(before, stat->partition) : NULL;
+	find_partition(before, stat->partition) : NULL;
 
 	return was != NULL && stat->high_offset >= 0 &&
 		stat->high_offset < was->high_offset;

@@ -186,7 +186,7 @@ static int
 gravity(const char *state)
 {
 	static const char *const order[] = {"running", "starting", "waiting",
-		"reconnecting", "retrying", NULL};
+	"reconnecting", "retrying", NULL};
 
 	for (int i = 0; order[i]; i++)
 		if (strcmp(state, order[i]) == 0)

@@ -7,6 +7,8 @@
  * and ask no background worker to go.  So before such a command runs, the
  * workers of its database are ended and no new one is started until the
  * command's transaction is over, however it ends.
+ *
+ * The same hook notices the commands that change what workers use.
  */
 #include "postgres.h"
 
@@ -58,7 +60,7 @@ moves_tablespace(const AlterDatabaseStmt *stmt)
 
 	foreach(cell, stmt->options)
 		if (strcmp(((DefElem *) lfirst(cell))->defname, "tablespace") == 0)
-			return true;
+		return true;
 	return false;
 }
 
@@ -151,13 +153,27 @@ ask_aside(Oid database)
 	}
 }
 
-/* DROP EXTENSION ends the workers too, once it is committed. */
-static void
-note_drop_extension(Node *stmt)
+/*
+ * Commands other than our functions that workers should hear of when they are
+ * committed: DROP EXTENSION, and whatever changes servers and mappings.
+ */
+static bool
+changes_what_we_use(Node *stmt)
 {
-	if (IsA(stmt, DropStmt) &&
-		((DropStmt *) stmt)->removeType == OBJECT_EXTENSION)
-		ki_slot_mark_changed();
+	switch (nodeTag(stmt))
+	{
+		case T_AlterForeignServerStmt:
+		case T_CreateForeignServerStmt:
+		case T_CreateUserMappingStmt:
+		case T_AlterUserMappingStmt:
+		case T_DropUserMappingStmt:
+			return true;
+		case T_DropStmt:
+			return ((DropStmt *) stmt)->removeType == OBJECT_EXTENSION ||
+				((DropStmt *) stmt)->removeType == OBJECT_FOREIGN_SERVER;
+		default:
+			return false;
+	}
 }
 
 static void
@@ -172,7 +188,8 @@ before_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 	if (OidIsValid(database) && database != MyDatabaseId &&
 		may_ask(planned->utilityStmt, database))
 		ask_aside(database);
-	note_drop_extension(planned->utilityStmt);
+	if (changes_what_we_use(planned->utilityStmt))
+		ki_slot_mark_changed();
 	if (previous_hook)
 		previous_hook(planned, query, read_only_tree, context, params,
 					  environment, receiver, completion);

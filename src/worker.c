@@ -70,19 +70,24 @@ typedef struct Failure
  * ------------------------------------------------------------------------
  */
 
-/* Sleep until woken; the client's socket counts when there is a client. */
-static void
+/*
+ * Sleep until woken; the client's socket counts when there is a client.
+ * Returns whether it was the latch: then something may have been changed.
+ */
+static bool
 sleep_on(const KiLoader *loader, long wait_ms)
 {
 	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
+	int			woken_by;
 
 	if (loader->source)
-		(void) WaitLatchOrSocket(MyLatch, events | WL_SOCKET_READABLE,
-								 ki_source_socket(loader->source), wait_ms,
-								 PG_WAIT_EXTENSION);
+		woken_by = WaitLatchOrSocket(MyLatch, events | WL_SOCKET_READABLE,
+									 ki_source_socket(loader->source), wait_ms,
+									 PG_WAIT_EXTENSION);
 	else
-		(void) WaitLatch(MyLatch, events, wait_ms, PG_WAIT_EXTENSION);
+		woken_by = WaitLatch(MyLatch, events, wait_ms, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
+	return (woken_by & WL_LATCH_SET) != 0;
 }
 
 /* Sleep out a back-off; a change that somebody commits ends it early. */
@@ -138,10 +143,20 @@ bear_trouble(KiLoader *loader)
 	ki_slot_set_activity(KI_ACTIVITY_RECONNECTING,
 						 reason ? reason : "broker_unreachable",
 						 detail ? detail : "The broker has not answered yet.");
-	sleep_on(loader, OPEN_BACKOFF_MS);
+	(void) sleep_on(loader, OPEN_BACKOFF_MS);
 	if (loader->source)
 		ki_source_drain(loader->source);
 	return ki_loader_is_stale(loader) ? KI_STEP_RELOAD : KI_STEP_NOTHING;
+}
+
+/* Nothing to do: sleep.  What woke us may be a change to take up at once. */
+static KiStep
+rest(KiLoader *loader)
+{
+	serve_process();
+	if (sleep_on(loader, ki_loader_wait_ms(loader)) && ki_loader_is_stale(loader))
+		return KI_STEP_RELOAD;
+	return KI_STEP_NOTHING;
 }
 
 static KiStep
@@ -160,7 +175,7 @@ read_on(KiLoader *loader)
 		if (observed == KI_STEP_RELOAD && loader->messages->count == 0)
 			return KI_STEP_RELOAD;
 	}
-	return step;
+	return step == KI_STEP_NOTHING ? rest(loader) : step;
 }
 
 /* One turn; what it returns says whether to wait. */
@@ -233,7 +248,7 @@ bear_failure(KiLoader *loader, Failure *failure)
 {
 	ErrorData  *error = failure->error;
 	bool		is_target = loader->batch == NULL ||
-		ki_batch_failed_on_target(loader->batch);
+	ki_batch_failed_on_target(loader->batch);
 	const char *reason = ki_error_reason(error->sqlerrcode, is_target);
 	char	   *message = ki_error_text(error);
 
@@ -276,8 +291,6 @@ work(KiLoader *loader)
 			return;
 		if (step == KI_STEP_OK)
 			failure.count = 0;
-		if (step == KI_STEP_NOTHING && loader->is_open)
-			sleep_on(loader, ki_loader_wait_ms(loader));
 	}
 }
 

@@ -38,8 +38,6 @@ floors='
 1 lock           lock
 1 mapping        mapping
 1 offsets        offsets
-1 path           path
-1 position       position
 1 property       property property_table
 1 session        session
 1 settings       settings
@@ -47,15 +45,16 @@ floors='
 2 source         source source_kafka source_kafka_*
 2 decode         decode decode_*
 2 map            map
-2 convert        convert
 2 target         target
 2 write          write write_*
 3 batch          batch
 3 start          start
-4 loader         loader resolve
+4 loader         loader open resolve
 4 worker         worker
+5 ask            ask
 5 launcher       launcher reconciler stepaside
 5 owned          owned pipeline_check
+5 state          state
 6 entry          kafka_ingest functions functions_*
 '
 # The only edges between nouns of one floor above 1: the mapping compiles its decoder, the worker runs

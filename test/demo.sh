@@ -198,7 +198,8 @@ kill_worker()
 	[ -n "$worker" ] || die "no worker is running: nothing to kill"
 	producer_is_running || die "the producer was done before the kill: the kill would not have hit mid-load"
 	say "kill -9 $worker, with $(with_commas "$before") rows in the table"
-	as_user kill -KILL "$worker" || die "worker $worker was gone before the kill"
+	# bash's own kill: a small system has no other
+	as_user bash -c 'kill -KILL "$1"' kill "$worker" || die "worker $worker was gone before the kill"
 	await_crash "$worker"
 	after=$(query_until_up "SELECT count(*) FROM demo")
 	say "PostgreSQL is back, with $(with_commas "$after") rows"
