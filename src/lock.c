@@ -53,11 +53,25 @@ ki_lock_resolution(int32 pipeline)
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
+/*
+ * Session locks are of the lock method that advisory locks use, though not of
+ * their tags: those of the other method end with the first transaction that
+ * aborts, and nothing releases them when a process ends.
+ */
+static LOCKTAG
+session_tag(int32 pipeline, int part)
+{
+	LOCKTAG		tag = lock_tag(pipeline, part);
+
+	tag.locktag_lockmethodid = USER_LOCKMETHOD;
+	return tag;
+}
+
 void
 ki_lock_worker(int32 pipeline, int worker)
 {
-	LOCKTAG		process = lock_tag(pipeline, PART_PROCESS);
-	LOCKTAG		number = lock_tag(pipeline, PART_WORKER + worker);
+	LOCKTAG		process = session_tag(pipeline, PART_PROCESS);
+	LOCKTAG		number = session_tag(pipeline, PART_WORKER + worker);
 
 	if (ki_fault("no_lock"))
 		return;
@@ -97,7 +111,7 @@ ki_lock_try_run(int32 pipeline, bool in_block)
 		RegisterXactCallback(release_at_abort, NULL);
 	is_registered = true;
 
-	run_tag = lock_tag(pipeline, PART_PROCESS);
+	run_tag = session_tag(pipeline, PART_PROCESS);
 	if (LockAcquire(&run_tag, ExclusiveLock, !in_block,
 					true) == LOCKACQUIRE_NOT_AVAIL)
 		return false;

@@ -174,7 +174,9 @@ is_interruption(const char *facility, const char *line)
 		return true;			/* a fetch found the partition away */
 	if (strcmp(facility, "BRKMIGR") == 0)
 		return strstr(line, "from (none)") == NULL;
-	return strcmp(facility, "STATE") == 0 && strstr(line, "-> DOWN") != NULL &&
+	return strcmp(facility, "STATE") == 0 &&
+		(strstr(line, "UP -> DOWN") || strstr(line, "UPDATE -> DOWN") ||
+		 strstr(line, "REAUTH -> DOWN")) &&
 		strstr(line, "GroupCoordinator") == NULL;
 }
 

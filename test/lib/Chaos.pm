@@ -1,0 +1,260 @@
+
+=pod
+
+=head1 NAME
+
+Chaos - blows at random moments of a load, each with proof of what it hit
+
+=head1 SYNOPSIS
+
+  my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => $produced, blows => 20);
+  while ($chaos->await_next_moment)
+  {
+      my $worker = $chaos->freeze_worker;      # SIGSTOP: as it is now, so it dies
+      $node->kill9_worker('p', pid => $worker->{pid});
+      $chaos->count_blow($worker);
+  }
+  $chaos->check_blows(in_flight => 15);        # fails as "not exercised" without blows
+  $chaos->check_complete('target', $topic);    # none missing, none twice
+
+The moments are random places of the load: the sum of the positions is waited
+for, then whatever the worker does when it is looked at is what is hit. A frozen
+process cannot go on while it is looked at, so what is found is what it died of:
+"in flight" means that its transaction had an id, which it gets when it locks
+its positions, and had not been committed.
+
+The seed is printed; CHAOS_SEED repeats it.
+
+=cut
+
+package Chaos;
+
+use strict;
+use warnings;
+
+use Carp;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep time);
+
+# A look at a frozen process that holds a lock of ours may hang: then let it go.
+use constant LOOK_SECONDS => 5;
+use constant MAX_LOOKS    => 400;
+
+# Options: node, pipeline, ends ({ partition => next_offset at the end }), blows.
+sub new
+{
+	my ($class, %options) = @_;
+	my $self = bless {
+		%options,
+		struck    => 0,
+		between   => 0,
+		in_flight => 0,
+		looks     => 0,
+		total     => _sum(values %{ $options{ends} }),
+		seed      => $ENV{CHAOS_SEED} // int(rand(2**31))
+	}, $class;
+	srand($self->{seed});
+	note("CHAOS_SEED=$self->{seed}");
+	return $self;
+}
+
+sub _sum
+{
+	my $sum = 0;
+	$sum += $_ foreach @_;
+	return $sum;
+}
+
+# ---- when -------------------------------------------------------------------
+
+sub _positions_sql
+{
+	my ($self) = @_;
+	return 'FROM kafka_ingest.position s JOIN kafka_ingest.pipeline p ON p.id = s.pipeline'
+	  . " WHERE p.name = '$self->{pipeline}'";
+}
+
+# { partition => next_offset }, from the table itself.
+sub positions
+{
+	my ($self) = @_;
+	my $rows = $self->{node}->poll_until(
+		"SELECT string_agg(partition || '=' || next_offset, ' ') " . $self->_positions_sql,
+		qr/\d/);
+	return { map { split /=/ } split / /, $rows };
+}
+
+# Waits, within the server, until so many offsets have been passed: a client that
+# asks again and again would be late by thousands of messages.
+sub await_position
+{
+	my ($self, $sum) = @_;
+	my $from = $self->_positions_sql;
+	$self->{node}->poll_until(
+		"DO \$\$ DECLARE deadline timestamptz := clock_timestamp() + interval '60 s';"
+		  . " BEGIN WHILE (SELECT coalesce(sum(next_offset), 0) $from) < $sum LOOP"
+		  . " IF clock_timestamp() > deadline THEN RAISE 'no progress'; END IF;"
+		  . ' PERFORM pg_sleep(0.001); END LOOP; END $$;'
+		  . ' SELECT true', 't');
+	return;
+}
+
+# Waits for the random place where the next blow is due; false after the last one,
+# or when the load is over.
+sub await_next_moment
+{
+	my ($self) = @_;
+	my $left = $self->{blows} - $self->{struck};
+	return 0 if $left == 0;
+	my $now = _sum(values %{ $self->positions });
+	return 0 if $now >= $self->{total};
+	my $step = 1 + int(rand(1.8 * ($self->{total} - $now) / ($left + 2)));
+	my $goal = $now + $step;
+	$goal = $self->{total} - 1 if $goal >= $self->{total};
+	$self->await_position($goal);
+	return 1;
+}
+
+# ---- whom -------------------------------------------------------------------
+
+# The workers that are not at the end of their partitions: hashes with pid and
+# partitions.
+sub _busy_workers
+{
+	my ($self) = @_;
+	my $rows = $self->{node}->poll_until(
+		"SELECT string_agg(worker_pid || ':' || partition || ':' || next_offset, ' ')"
+		  . " FROM kafka_ingest.partition_status WHERE pipeline = '$self->{pipeline}'",
+		qr/^\d/);
+	my (%partitions, %left);
+	foreach my $row (split / /, $rows)
+	{
+		my ($pid, $partition, $next_offset) = split /:/, $row;
+		push @{ $partitions{$pid} }, $partition;
+		$left{$pid} += $self->{ends}{$partition} - $next_offset;
+	}
+	return map { { pid => $_, partitions => $partitions{$_} } }
+	  grep { $left{$_} > 0 } sort keys %partitions;
+}
+
+sub _is_stopped
+{
+	my ($pid) = @_;
+	open my $stat, '<', "/proc/$pid/stat" or return 0;
+	my $line = <$stat>;
+	close $stat;
+	return defined $line && $line =~ /\) T /;
+}
+
+# SIGSTOP, and its effect.
+sub _freeze
+{
+	my ($pid) = @_;
+	kill 'STOP', $pid or return 0;
+	foreach (1 .. 2000)
+	{
+		return 1 if _is_stopped($pid);
+		usleep(1000);
+	}
+	return 0;
+}
+
+# What the frozen process is doing: adds in_flight, next_offset and end to the
+# worker. False: could not be seen.
+sub _look
+{
+	my ($self, $worker) = @_;
+	my ($timed_out, $out, $err) = (0, '', '');
+	my $partitions = join ', ', @{ $worker->{partitions} };
+	my $status = $self->{node}->psql('postgres',
+		'SELECT a.backend_xid IS NOT NULL, (SELECT sum(s.next_offset) '
+		  . $self->_positions_sql
+		  . " AND s.partition IN ($partitions))"
+		  . " FROM pg_stat_activity a WHERE a.pid = $worker->{pid}",
+		stdout => \$out, stderr => \$err, timeout => LOOK_SECONDS, timed_out => \$timed_out);
+	return 0 if $timed_out || !defined $status || $status != 0;
+	return 0 if $out !~ /^([tf])\|(\d+)$/;
+	$worker->{in_flight} = $1 eq 't' ? 1 : 0;
+	$worker->{next_offset} = $2;
+	$worker->{end} = _sum(map { $self->{ends}{$_} } @{ $worker->{partitions} });
+	return 1;
+}
+
+# Stops a worker, by chance one of those that have work, with SIGSTOP and looks
+# what it is doing. Every fourth is taken as it is, the others only with a batch in
+# flight: else it goes on and is looked at again. The process stays stopped.
+sub freeze_worker
+{
+	my ($self) = @_;
+	my $any = $self->{struck} % 4 == 3;
+	foreach (1 .. MAX_LOOKS)
+	{
+		my @workers = $self->_busy_workers;
+		croak 'no worker has anything left to load' if !@workers;
+		my $worker = $workers[ rand @workers ];
+		$self->{looks}++;
+		next if !_freeze($worker->{pid});
+		return $worker if $self->_look($worker) && ($any || $worker->{in_flight});
+		kill 'CONT', $worker->{pid};
+	}
+	croak 'no batch was in flight in ' . MAX_LOOKS . ' looks';
+}
+
+# Books a blow with what freeze_worker returned, or with the positions as a whole.
+sub count_blow
+{
+	my ($self, $worker) = @_;
+	$self->{struck}++;
+	$self->{in_flight}++ if $worker->{in_flight};
+	$self->{between}++
+	  if 0 < $worker->{next_offset} && $worker->{next_offset} < $worker->{end};
+	note(sprintf 'blow %d: process %s at %d of %d%s', $self->{struck}, $worker->{pid} // '-',
+		$worker->{next_offset}, $worker->{end}, $worker->{in_flight} ? ', batch in flight' : '');
+	return;
+}
+
+# ---- what came of it ----------------------------------------------------------
+
+sub check_blows
+{
+	my ($self, %options) = @_;
+	my $blows = $self->{blows};
+	my $seed = "seed $self->{seed}";
+	if ($self->{struck} == 0)
+	{
+		fail("not exercised: no blow at all ($seed)");
+		return;
+	}
+	is($self->{struck}, $blows, "$blows blows ($seed)");
+	is($self->{between}, $blows, 'each with next_offset strictly between start and end');
+	cmp_ok($self->{in_flight}, '>=', $options{in_flight},
+		"at least $options{in_flight} with a batch in flight"
+		  . " ($self->{in_flight} in $self->{looks} looks)")
+	  if $options{in_flight};
+	return;
+}
+
+# Waits for the end of the load, then compares everything with what was produced.
+# The table has the columns id, _partition, _offset; ids are 0, 1, 2 ...
+sub check_complete
+{
+	my ($self, $table, $topic) = @_;
+	my $node = $self->{node};
+	my $total = $self->{total};
+	$node->wait_for_position_sum($self->{pipeline}, $total);
+	$node->ledger_check($table, $topic, $self->{ends});
+	is($node->safe_psql('postgres',
+			"SELECT count(*), count(DISTINCT id), min(id), max(id) FROM $table"),
+		join('|', $total, $total, 0, $total - 1), 'each of the messages is there, once');
+	is_deeply($self->positions, $self->{ends}, 'the positions are at the ends');
+	is($node->safe_psql('postgres',
+			'SELECT messages, loaded, ignored, dead_letters_total, gaps'
+			  . " FROM kafka_ingest.status WHERE pipeline = '$self->{pipeline}'"),
+		"$total|$total|0|0|0", 'and the counts say so');
+	$node->poll_until("SELECT lag FROM kafka_ingest.status WHERE pipeline = '$self->{pipeline}'",
+		'0');
+	return;
+}
+
+1;

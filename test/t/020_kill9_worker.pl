@@ -1,0 +1,35 @@
+# kill -9 of the worker, 20 times over 200,000 messages into a table without any
+# index: none is missing, none is there twice.
+
+use strict;
+use warnings;
+
+use Chaos;
+use IngestCluster;
+use KafkaBroker;
+use Test::More;
+
+my $kafka = KafkaBroker->shared();
+my $topic = $kafka->create_topic('kill9', partitions => 4);
+my $produced = $kafka->produce($topic, count => 200_000);
+my $node = IngestCluster->new('main');
+my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => $produced, blows => 20);
+
+$node->connect_kafka($kafka);
+# small batches: many transactions to hit
+$node->safe_psql('postgres', qq{
+	CREATE TABLE target (id bigint, _partition int, _offset bigint);
+	SELECT kafka_ingest.create_pipeline('p', topic => '$topic', target => 'target',
+		batch_max_messages => 25);
+});
+
+while ($chaos->await_next_moment)
+{
+	my $worker = $chaos->freeze_worker;
+	$node->kill9_worker('p', pid => $worker->{pid});
+	$chaos->count_blow($worker);
+}
+$chaos->check_blows(in_flight => 15);
+$chaos->check_complete('target', $topic);
+
+done_testing();
