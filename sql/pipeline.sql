@@ -44,7 +44,7 @@ FROM kafka_ingest.pipelines p, jsonb_each(to_jsonb(p) - 'created_at' - 'changed_
 CREATE FUNCTION regress_ki.settings_of(name text) RETURNS SETOF text LANGUAGE sql AS
 $$ SELECT key || ': ' || value FROM regress_ki.configuration WHERE pipeline = name AND key <> 'pipeline' $$;
 CREATE FUNCTION regress_ki.events_of(name text) RETURNS SETOF text LANGUAGE sql AS
-$$ SELECT concat_ws(' | ', event, detail, 'by ' || by) FROM kafka_ingest.events WHERE pipeline = name ORDER BY at $$;
+$$ SELECT concat_ws(' | ', event, detail, 'by ' || CASE WHEN by LIKE 'regress%' THEN by ELSE 'a superuser' END) FROM kafka_ingest.events WHERE pipeline = name ORDER BY at $$;
 CREATE FUNCTION regress_ki.version_of(name text) RETURNS bigint LANGUAGE sql SECURITY DEFINER AS
 $$ SELECT version FROM kafka_ingest.pipeline p WHERE p.name = version_of.name $$;
 GRANT SELECT ON regress_ki.configuration TO PUBLIC;
@@ -169,7 +169,6 @@ SELECT topic, partition, worker_pid, next_offset, low_offset, stable_offset, hig
 FROM kafka_ingest.partition_status WHERE pipeline = 'alter' ORDER BY 2;
 SELECT messages, loaded, filtered, ignored, dead_letters_total, gaps, partitions, lag, time_lag, last_commit_at FROM kafka_ingest.status WHERE pipeline = 'alter';
 SELECT pipeline, topic, partition, from_offset, to_offset, reason, detail, recorded_by FROM kafka_ingest.gaps;
-SELECT kafka_ingest.alter_pipeline('alter');
 SELECT kafka_ingest.alter_pipeline('alter', target => '"Odd ""Name"', columns => '{"id": "$.id"}');
 SELECT kafka_ingest.alter_pipeline('alter', key_format => 'json', on_tombstone => 'error', on_missing => 'error', on_error => 'dead_letter', max_error_ratio => 1);
 SELECT kafka_ingest.alter_pipeline('alter', partitions => '{1}', workers => 2, batch_max_messages => 1000000, batch_max_ms => 3600000, search_path => '', group_id => '');
@@ -213,13 +212,13 @@ SELECT workers, columns FROM kafka_ingest.pipelines WHERE pipeline = 'alter';
 SELECT pg_temp.try($$SELECT kafka_ingest.alter_pipeline('alter', target => 'demo')$$);
 
 -- the owner
-SELECT kafka_ingest.alter_pipeline('alter', owner => 'regress_ki_team', target => 'demo', columns => '{"value": "$.v"}');
+SELECT pg_temp.try($$SELECT kafka_ingest.alter_pipeline('alter', owner => 'regress_ki_team', target => 'demo', columns => '{"value": "$.v"}')$$);
+SELECT owner, target FROM kafka_ingest.pipelines WHERE pipeline = 'alter';
 SELECT kafka_ingest.create_pipeline('team', 't', 'demo', connection => 'regress_ki', on_error => 'stop', paused => true);
 GRANT INSERT ON demo TO regress_ki_team;
 SELECT kafka_ingest.alter_pipeline('team', owner => 'regress_ki_team');
 SELECT owner FROM kafka_ingest.pipelines WHERE pipeline = 'team';
 SELECT regress_ki.events_of('team');
-REVOKE INSERT ON demo FROM regress_ki_team;
 
 -- --------------------------------------------------------------------------
 -- or_alter: exactly these arguments, the place stays
@@ -387,20 +386,23 @@ SET SESSION AUTHORIZATION regress_ki_anna;
 SELECT kafka_ingest.adopt('demo');
 SELECT kafka_ingest.adopt();
 RESET SESSION AUTHORIZATION;
-CREATE TEMP TABLE token AS SELECT token FROM kafka_ingest.installation;
+-- as in a dump that was restored elsewhere: another token, and OIDs that mean nothing
 UPDATE kafka_ingest.installation SET token = gen_random_uuid();
 UPDATE kafka_ingest.pipeline SET owner = 1, target = 1 WHERE name = 'new';
-SET SESSION AUTHORIZATION regress_ki_anna;
 SELECT pipeline, state, reason, detail FROM kafka_ingest.status ORDER BY 1;
-SELECT pg_temp.try($$SELECT kafka_ingest.wait_for('demo', 0, 1000)$$);
+SELECT owner, target FROM kafka_ingest.pipelines WHERE pipeline = 'new';
+SET SESSION AUTHORIZATION regress_ki_anna;
+SELECT split_part(pg_temp.try($$SELECT kafka_ingest.wait_for('demo', 0, 1000)$$), E'\n', 1);
 CALL kafka_ingest.run('demo');
 \echo :LAST_ERROR_SQLSTATE
+-- changing it does not adopt it
+SELECT kafka_ingest.alter_pipeline('demo', workers => 3);
 SELECT kafka_ingest.adopt('demo');
 SELECT pipeline, state, reason FROM kafka_ingest.status ORDER BY 1;
 SELECT kafka_ingest.adopt();
 SELECT pipeline, state, reason FROM kafka_ingest.status ORDER BY 1;
 SELECT owner, target FROM kafka_ingest.pipelines WHERE pipeline = 'new';
-SELECT regress_ki.events_of('demo');
+SELECT regress_ki.events_of('demo') OFFSET 5;
 RESET SESSION AUTHORIZATION;
 SET SESSION AUTHORIZATION regress_ki_bob;
 SELECT pg_temp.try($$SELECT kafka_ingest.adopt('demo')$$);
@@ -411,7 +413,7 @@ RESET SESSION AUTHORIZATION;
 -- --------------------------------------------------------------------------
 SET SESSION AUTHORIZATION regress_ki_anna;
 SELECT * FROM kafka_ingest.drop_pipeline('demo');
-SELECT regress_ki.events_of('demo') OFFSET 6;
+SELECT regress_ki.events_of('demo') OFFSET 8;
 SELECT * FROM kafka_ingest.drop_pipeline('demo', if_exists => true);
 SELECT pg_temp.try($$SELECT kafka_ingest.drop_pipeline('demo')$$);
 SELECT * FROM kafka_ingest.drop_pipeline('alter', discard => true);

@@ -24,6 +24,7 @@
 #include "owned.h"
 #include "slot.h"
 #include "state.h"
+#include "watermark.h"
 
 PG_FUNCTION_INFO_V1(kafka_ingest_status_rows);
 PG_FUNCTION_INFO_V1(kafka_ingest_partition_status_rows);
@@ -104,7 +105,7 @@ typedef struct Lag
 	int64		lag;
 	bool		has_headroom;
 	int64		headroom;
-	KiPartitionView view;
+	KiWatermark view;
 } Lag;
 
 static Lag
@@ -113,8 +114,8 @@ lag_of(const KiPipeline *pipeline, const KiPositionRow *row)
 	Lag			lag = {0};
 
 	lag.view.low_offset = lag.view.stable_offset = lag.view.high_offset = -1;
-	if (!ki_slot_partition(MyDatabaseId, pipeline->id, row->at.partition,
-						   &lag.view))
+	if (!ki_watermark_get(MyDatabaseId, pipeline->id, row->at.partition,
+						  &lag.view))
 		return lag;
 	if (TimestampDifferenceExceeds(lag.view.at, GetCurrentTimestamp(),
 								   LAG_IS_OLD_MS))

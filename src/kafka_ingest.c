@@ -13,6 +13,7 @@
 #include "settings.h"
 #include "slot.h"
 #include "stepaside.h"
+#include "watermark.h"
 
 PG_MODULE_MAGIC;
 
@@ -27,6 +28,7 @@ request_shmem(void)
 	if (previous_request_hook)
 		previous_request_hook();
 	ki_slot_request_shmem();
+	ki_watermark_request_shmem();
 }
 
 static void
@@ -35,6 +37,7 @@ startup_shmem(void)
 	if (previous_startup_hook)
 		previous_startup_hook();
 	ki_slot_init_shmem();
+	ki_watermark_init_shmem();
 }
 
 void

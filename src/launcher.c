@@ -37,6 +37,7 @@
 #include "launcher.h"
 #include "settings.h"
 #include "slot.h"
+#include "watermark.h"
 #include "worker.h"
 
 #define LOOK_MS (60 * 1000)		/* all databases are looked at this often */
@@ -128,8 +129,10 @@ databases_to_look_at(Oid only)
 		KiSlot		slot;
 
 		ki_slot_read(i, &slot);
-		if (slot.is_wanted && !list_member_oid(served, slot.database))
-			(void) ki_slot_publish(slot.database, NULL, 0);
+		if (!slot.is_wanted || list_member_oid(served, slot.database))
+			continue;
+		(void) ki_slot_publish(slot.database, NULL, 0);
+		ki_watermark_keep_only(slot.database, NULL, 0);
 	}
 	if (!OidIsValid(only))
 		return served;

@@ -28,6 +28,7 @@
 #include "loader.h"
 #include "lock.h"
 #include "settings.h"
+#include "watermark.h"
 
 #define LINGER_MS 5				/* a caught-up batch waits for company */
 #define END_DELAY_MS 1000		/* idle time before moving over control
@@ -563,7 +564,7 @@ ki_loader_observe(KiLoader *loader)
 	TimestampTz at;
 	int			nstats;
 	const KiPartitionStat *stats = ki_source_stats(loader->source, &nstats, &at);
-	KiPartitionView *views;
+	KiWatermark *views;
 	int			nviews = 0;
 	static TimestampTz last_at = 0;
 
@@ -573,7 +574,7 @@ ki_loader_observe(KiLoader *loader)
 	if (at == 0 || at == last_at)
 		return KI_STEP_OK;
 	last_at = at;
-	views = palloc(sizeof(KiPartitionView) * (nstats + 1));
+	views = palloc(sizeof(KiWatermark) * (nstats + 1));
 	for (int i = 0; i < nstats; i++)
 	{
 		/* Of other workers' partitions nothing is known here. */
@@ -586,7 +587,7 @@ ki_loader_observe(KiLoader *loader)
 		views[nviews].at = at;
 		nviews++;
 	}
-	ki_slot_set_partitions(MyDatabaseId, loader->pipeline_id, views, nviews);
+	ki_watermark_set(MyDatabaseId, loader->pipeline_id, views, nviews);
 	pfree(views);
 	return KI_STEP_OK;
 }

@@ -21,6 +21,7 @@
 #include "compat.h"
 #include "launcher.h"
 #include "slot.h"
+#include "watermark.h"
 
 /*
  * Could a session of this role begin here?  A worker that may not would end
@@ -75,6 +76,17 @@ collect_wishes(int *nwishes)
 	return wishes;
 }
 
+/* Of pipelines that do not load, what was seen last soon means nothing. */
+static void
+keep_watermarks(Oid database, const KiWish *wishes, int nwishes)
+{
+	int32	   *pipelines = palloc(sizeof(int32) * (nwishes + 1));
+
+	for (int i = 0; i < nwishes; i++)
+		pipelines[i] = wishes[i].pipeline;
+	ki_watermark_keep_only(database, pipelines, nwishes);
+}
+
 void
 kafka_ingest_reconciler_main(Datum arg)
 {
@@ -91,6 +103,7 @@ kafka_ingest_reconciler_main(Datum arg)
 	if (ki_catalog_is_installed())
 		wishes = collect_wishes(&nwishes);
 	(void) ki_slot_publish(database, wishes, nwishes);
+	keep_watermarks(database, wishes, nwishes);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	proc_exit(0);

@@ -20,7 +20,6 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
-#include "utils/hsearch.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -29,13 +28,13 @@
 
 #define MAX_DIRTY 64
 #define MAX_ASIDE 32
-#define MAX_PARTITIONS 8192
 
 typedef struct Shared
 {
 	LWLock	   *lock;
 	ConditionVariable committed;
 	int			launcher_pid;
+	TimestampTz kept_since;
 	int			nslots;
 	int			ndirty;			/* MAX_DIRTY + 1: all databases */
 	Oid			dirty[MAX_DIRTY];
@@ -44,21 +43,7 @@ typedef struct Shared
 	KiSlot		slots[FLEXIBLE_ARRAY_MEMBER];
 } Shared;
 
-typedef struct PartitionKey
-{
-	Oid			database;
-	int32		pipeline;
-	int32		partition;
-} PartitionKey;
-
-typedef struct PartitionEntry
-{
-	PartitionKey key;
-	KiPartitionView view;
-} PartitionEntry;
-
 static Shared *shared = NULL;
-static HTAB *partitions = NULL;
 static KiSlot *my_slot = NULL;
 static bool change_is_pending = false;
 
@@ -77,15 +62,12 @@ void
 ki_slot_request_shmem(void)
 {
 	RequestAddinShmemSpace(shared_size());
-	RequestAddinShmemSpace(hash_estimate_size(MAX_PARTITIONS,
-											  sizeof(PartitionEntry)));
 	RequestNamedLWLockTranche("kafka_ingest", 1);
 }
 
 void
 ki_slot_init_shmem(void)
 {
-	HASHCTL		info = {0};
 	bool		found;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
@@ -95,12 +77,9 @@ ki_slot_init_shmem(void)
 		memset(shared, 0, shared_size());
 		shared->lock = &(GetNamedLWLockTranche("kafka_ingest"))->lock;
 		shared->nslots = ki_setting_max_workers;
+		shared->kept_since = GetCurrentTimestamp();
 		ConditionVariableInit(&shared->committed);
 	}
-	info.keysize = sizeof(PartitionKey);
-	info.entrysize = sizeof(PartitionEntry);
-	partitions = ShmemInitHash("kafka_ingest partitions", 64, MAX_PARTITIONS,
-							   &info, HASH_ELEM | HASH_BLOBS);
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -108,6 +87,12 @@ bool
 ki_slot_available(void)
 {
 	return shared != NULL;
+}
+
+TimestampTz
+ki_slot_kept_since(void)
+{
+	return shared ? shared->kept_since : 0;
 }
 
 int
@@ -242,25 +227,6 @@ grant_wish(Oid database, const KiWish *wish)
 	return true;
 }
 
-/* Lock held: forget what was seen of pipelines that nobody loads now. */
-static void
-forget_partitions(Oid database, const KiWish *wishes, int nwishes)
-{
-	HASH_SEQ_STATUS scan;
-	PartitionEntry *entry;
-
-	hash_seq_init(&scan, partitions);
-	while ((entry = hash_seq_search(&scan)) != NULL)
-	{
-		bool		is_wished = entry->key.database != database;
-
-		for (int i = 0; i < nwishes && !is_wished; i++)
-			is_wished = wishes[i].pipeline == entry->key.pipeline;
-		if (!is_wished)
-			hash_search(partitions, &entry->key, HASH_REMOVE, NULL);
-	}
-}
-
 bool
 ki_slot_publish(Oid database, const KiWish *wishes, int nwishes)
 {
@@ -275,7 +241,6 @@ ki_slot_publish(Oid database, const KiWish *wishes, int nwishes)
 	for (int i = 0; i < shared->nslots; i++)
 		if (shared->slots[i].database == database && !shared->slots[i].is_seen)
 			shared->slots[i].is_wanted = false;
-	forget_partitions(database, wishes, nwishes);
 	if (!all_granted)
 		shared->starved = database;
 	wake(shared->launcher_pid);
@@ -409,6 +374,7 @@ ki_slot_attach(int i, int64 generation)
 	if (is_mine)
 	{
 		slot->pid = MyProcPid;
+		slot->attached_at = GetCurrentTimestamp();
 		my_slot = slot;
 	}
 	LWLockRelease(shared->lock);
@@ -508,46 +474,6 @@ ki_slot_report_batch(const KiBatchReport *report)
 		LWLockRelease(shared->lock);
 	}
 	ConditionVariableBroadcast(&shared->committed);
-}
-
-void
-ki_slot_set_partitions(Oid database, int32 pipeline,
-					   const KiPartitionView *views, int nviews)
-{
-	if (!shared)
-		return;
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < nviews; i++)
-	{
-		PartitionKey key = {database, pipeline, views[i].partition};
-		PartitionEntry *entry;
-		bool		found;
-
-		if (hash_get_num_entries(partitions) >= MAX_PARTITIONS &&
-			!hash_search(partitions, &key, HASH_FIND, NULL))
-			continue;			/* its lag is not known then, and shown so */
-		entry = hash_search(partitions, &key, HASH_ENTER_NULL, &found);
-		if (entry)
-			entry->view = views[i];
-	}
-	LWLockRelease(shared->lock);
-}
-
-bool
-ki_slot_partition(Oid database, int32 pipeline, int32 partition,
-				  KiPartitionView *view)
-{
-	PartitionKey key = {database, pipeline, partition};
-	PartitionEntry *entry;
-
-	if (!shared)
-		return false;
-	LWLockAcquire(shared->lock, LW_SHARED);
-	entry = hash_search(partitions, &key, HASH_FIND, NULL);
-	if (entry)
-		*view = entry->view;
-	LWLockRelease(shared->lock);
-	return entry != NULL;
 }
 
 /* ------------------------------------------------------------------------

@@ -71,6 +71,7 @@ typedef struct KiSlot
 	/* process: written by the launcher and by the process itself */
 	int64		generation;		/* of the process that may attach */
 	int			pid;			/* 0: none attached */
+	TimestampTz attached_at;	/* when it did */
 	TimestampTz not_before;		/* do not start earlier; 0: at once */
 	int			failures;		/* ends without a commit since the last one */
 	bool		had_success;	/* the process committed or read */
@@ -90,16 +91,6 @@ typedef struct KiSlot
 	KiBatchReport batches[KI_RECENT_BATCHES];
 } KiSlot;
 
-/* The log's offsets of one partition, as its worker saw them last. */
-typedef struct KiPartitionView
-{
-	int32		partition;
-	int64		low_offset;		/* -1: unknown */
-	int64		stable_offset;
-	int64		high_offset;
-	TimestampTz at;
-} KiPartitionView;
-
 /* Why a database must have no worker for now. */
 typedef struct KiAside
 {
@@ -111,6 +102,9 @@ typedef struct KiAside
 extern void ki_slot_request_shmem(void);
 extern void ki_slot_init_shmem(void);
 extern bool ki_slot_available(void);
+
+/* When the server began to keep slots: at its start, or after a crash. */
+extern TimestampTz ki_slot_kept_since(void);
 extern int	ki_slot_count(void);
 
 /* Copy of slot number i, without its batches. */
@@ -152,13 +146,8 @@ extern void ki_slot_set_retry(TimestampTz next_retry_at);
 extern void ki_slot_set_busy(bool is_busy);
 extern void ki_slot_set_error(const char *message);
 extern void ki_slot_report_batch(const KiBatchReport *report);
-extern void ki_slot_set_partitions(Oid database, int32 pipeline,
-								   const KiPartitionView *views, int nviews);
 
 /* --- anybody --- */
-extern bool ki_slot_partition(Oid database, int32 pipeline, int32 partition,
-							  KiPartitionView *view);
-
 /* At commit of this transaction, the database is looked at by the launcher. */
 extern void ki_slot_mark_changed(void);
 

@@ -23,7 +23,7 @@
 #define COMPLAINT_AGES_MS 60000 /* then a less telling one may replace it */
 #define ANSWER_GRACE_MS 3000	/* silence that is no trouble yet */
 
-#define RANK_ALL_DOWN 0			/* tells nothing that is not seen anyway */
+#define RANK_ALL_DOWN 0			/* tells nothing, or of what we do not need */
 #define RANK_CONNECTION 1		/* refused, timed out, closed */
 #define RANK_IDENTITY 2			/* certificates, passwords: the cause itself */
 
@@ -248,7 +248,8 @@ connection_reason(rd_kafka_resp_err_t err, const char *what, int *rank)
 		default:
 			break;
 	}
-	*rank = err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ?
+	*rank = err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ||
+		strstr(what, "GroupCoordinator") != NULL ?
 		RANK_ALL_DOWN : RANK_CONNECTION;
 	if (strstr(what, "SSL alert"))
 		*rank = RANK_IDENTITY;	/* the broker refuses our certificate */

@@ -198,13 +198,14 @@ static double
 rate_of(const KiSlot *slot)
 {
 	int64		now = GetCurrentTimestamp() / USECS_PER_SEC;
+	int64		seconds = now - slot->attached_at / USECS_PER_SEC;
 	int64		count = 0;
 
 	for (int i = 0; i < (int) lengthof(slot->rate_second); i++)
 		if (slot->rate_second[i] < now &&
 			slot->rate_second[i] >= now - KI_RATE_SECONDS)
 			count += slot->rate_count[i];
-	return (double) count / KI_RATE_SECONDS;
+	return (double) count / Min(Max(seconds, 1), KI_RATE_SECONDS);
 }
 
 static void
@@ -263,8 +264,8 @@ ki_state_derive(const KiPipeline *pipeline, KiState *state)
 	state->since = pipeline->changed_at;
 	found = derive_from_slots(pipeline, state);
 	if (found < pipeline->workers &&
-		TimestampDifferenceExceeds(pipeline->changed_at, GetCurrentTimestamp(),
-								   START_GRACE_MS))
+		TimestampDifferenceExceeds(Max(pipeline->changed_at, ki_slot_kept_since()),
+								   GetCurrentTimestamp(), START_GRACE_MS))
 		set(state, "waiting", "no_worker_slot",
 			psprintf("%d of %d workers have no place; raise kafka_ingest.max_workers.",
 					 pipeline->workers - found, pipeline->workers));

@@ -42,6 +42,7 @@ floors='
 1 session        session
 1 settings       settings
 1 slot           slot
+1 watermark      watermark
 2 source         source source_kafka source_kafka_*
 2 decode         decode decode_*
 2 map            map

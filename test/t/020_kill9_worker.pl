@@ -16,11 +16,11 @@ my $node = IngestCluster->new('main');
 my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => $produced, blows => 20);
 
 $node->connect_kafka($kafka);
-# small batches: many transactions to hit
+# tiny batches: the load takes its time, and has many transactions to hit
 $node->safe_psql('postgres', qq{
 	CREATE TABLE target (id bigint, _partition int, _offset bigint);
 	SELECT kafka_ingest.create_pipeline('p', topic => '$topic', target => 'target',
-		batch_max_messages => 25);
+		batch_max_messages => 3);
 });
 
 while ($chaos->await_next_moment)

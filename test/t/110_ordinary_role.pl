@@ -22,6 +22,8 @@ $node->safe_psql('postgres', q{
 	CREATE ROLE carol LOGIN IN ROLE alice;
 	CREATE ROLE monitor LOGIN IN ROLE pg_monitor;
 	CREATE SCHEMA alice AUTHORIZATION alice;
+	CREATE TABLE bobs (id bigint);
+	ALTER TABLE bobs OWNER TO bob;
 	GRANT USAGE ON FOREIGN SERVER kafka TO alice;
 	GRANT USAGE ON FOREIGN DATA WRAPPER kafka_ingest TO alice;
 });
