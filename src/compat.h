@@ -46,6 +46,13 @@
 #define KI_WORKER_CONNECT_FLAGS 0
 #endif
 
+/* May this role hand something to that one? */
+#if PG_VERSION_NUM >= 160000
+#define ki_check_can_give_to(role, owner) check_can_set_role((role), (owner))
+#else
+#define ki_check_can_give_to(role, owner) check_is_member_of_role((role), (owner))
+#endif
+
 /* One function checks the privileges of every kind of object from 16 on. */
 #if PG_VERSION_NUM >= 160000
 #define ki_server_aclcheck(server, role, mode) \

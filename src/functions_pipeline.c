@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog.h"
+#include "compat.h"
 #include "lock.h"
 #include "owned.h"
 #include "settings.h"
@@ -538,7 +539,7 @@ take_owner(FunctionCallInfo fcinfo, KiPipeline *pipeline)
 		return;
 	name = text_to_cstring(PG_GETARG_TEXT_PP(ARG_OWNER));
 	owner = get_role_oid(name, false);
-	check_is_member_of_role(GetUserId(), owner);
+	ki_check_can_give_to(GetUserId(), owner);
 	pipeline->owner = owner;
 	pipeline->owner_name = name;
 }

@@ -225,8 +225,9 @@ go_round(Run *run)
 	if (step == KI_STEP_STOPPED || step == KI_STEP_GONE)
 		raise_stop(run);
 	if (step == KI_STEP_RELOAD)
-	{
 		ki_loader_reset(run->loader);
+	if (step == KI_STEP_RELOAD || step == KI_STEP_TROUBLE)
+	{
 		if (!open_loader(run))
 			return false;
 		if (!run->loader->is_open)

@@ -90,6 +90,7 @@ ki_loader_reset(KiLoader *loader)
 		ki_batch_free(loader->batch);
 	loader->batch = NULL;
 	loader->pipeline = NULL;
+	loader->setback_reason = loader->setback_detail = NULL;
 	loader->messages = NULL;
 	loader->npositions = 0;
 	if (loader->load_context)
@@ -463,36 +464,59 @@ barrier_reason(KiBarrierKind kind)
 			return "topic_recreated";
 		case KI_BARRIER_OFFSET_LOST:
 			return "offset_lost";
-		default:
+		case KI_BARRIER_CORRUPT:
 			return "corrupt";
+		default:
+			return "broker_unreachable";
 	}
 }
 
-/*
- * What came before the barrier is committed.  Open anew at the stored places;
- * the third time at the same one, stop.
- */
-static KiStep
-meet_barrier(KiLoader *loader, const KiBarrier *barrier)
+/* Is this the last of too many barriers at the same place? */
+static bool
+is_last_barrier(KiLoader *loader, const KiBarrier *barrier, int64 at)
 {
-	int64		at = position_of(loader, barrier->partition);
-	KiBarrierKind kind = barrier->kind;
-	char	   *detail;
-
 	if (barrier->partition != loader->barrier_partition ||
 		at != loader->barrier_offset)
 		loader->nbarriers = 0;
 	loader->barrier_partition = barrier->partition;
 	loader->barrier_offset = at;
-	loader->nbarriers++;
-	detail = ki_loader_detail(loader, "Topic \"%s\" partition %d cannot be read at or after offset " INT64_FORMAT ": %s. resume() tries again, seek() goes on elsewhere.",
-							  loader->pipeline->topic, barrier->partition, at,
-							  barrier->detail);
+	if (barrier->kind != KI_BARRIER_OTHER)
+		loader->nbarriers++;
+	return barrier->kind == KI_BARRIER_RECREATED ||
+		loader->nbarriers >= MAX_BARRIERS;
+}
+
+/*
+ * What came before the barrier is committed.  Destroy the client, which is
+ * opened anew at the stored places; the third time at the same one, stop.
+ * What the broker only refuses now, as a topic that vanished, never stops.
+ */
+static KiStep
+meet_barrier(KiLoader *loader, const KiBarrier *barrier)
+{
+	int64		at = position_of(loader, barrier->partition);
+	const KiTrouble *trouble = ki_source_trouble(loader->source);
+	const char *reason = barrier_reason(barrier->kind);
+	char	   *detail;
+
+	if (barrier->partition < 0)
+		detail = ki_loader_detail(loader, "Topic \"%s\" cannot be read: %s",
+								  loader->pipeline->topic, barrier->detail);
+	else
+		detail = ki_loader_detail(loader, "Topic \"%s\" partition %d cannot be read at or after offset " INT64_FORMAT ": %s",
+								  loader->pipeline->topic, barrier->partition, at,
+								  barrier->detail);
+	if (barrier->kind == KI_BARRIER_OTHER && trouble->reason)
+		reason = MemoryContextStrdup(loader->load_context, trouble->reason);
 	ki_slot_set_error(detail);
-	if (kind == KI_BARRIER_RECREATED || loader->nbarriers >= MAX_BARRIERS)
-		return ki_loader_stop(loader, barrier_reason(kind), detail);
+	if (is_last_barrier(loader, barrier, at))
+		return ki_loader_stop(loader, reason,
+							  ki_loader_detail(loader, "%s. Use resume() to try again, or seek() to go on elsewhere.",
+											   detail));
 	close_source(loader);
-	return KI_STEP_RELOAD;
+	loader->setback_reason = reason;
+	loader->setback_detail = detail;
+	return KI_STEP_TROUBLE;
 }
 
 KiStep
@@ -544,7 +568,12 @@ ki_loader_trouble(const KiLoader *loader, const char **reason,
 		*reason = "connection_missing";
 		*detail = "The pipeline's connection does not exist; create it again or use alter_pipeline(connection => ...).";
 	}
-	else if (loader->source)
+	else if (!loader->source)
+	{
+		*reason = loader->setback_reason;
+		*detail = loader->setback_detail;
+	}
+	else
 	{
 		const KiTrouble *trouble = ki_source_trouble(loader->source);
 

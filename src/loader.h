@@ -42,6 +42,8 @@ typedef struct KiLoader
 	int			nbarriers;
 	int32		barrier_partition;
 	int64		barrier_offset;
+	const char *setback_reason; /* why the client was destroyed; NULL: was not */
+	const char *setback_detail;
 
 	int64		fenced;			/* times another process was faster */
 	int64		total_messages; /* applied since creation */

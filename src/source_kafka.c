@@ -176,7 +176,8 @@ raise_not_started(const KiSource *source, const char *complaint,
 			(errcode(err == RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE ?
 					 ERRCODE_INSUFFICIENT_RESOURCES :
 					 ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("could not start a Kafka client"),
+			 errmsg("could not start a Kafka client for \"%s\"",
+					source->brokers),
 			 errdetail("%s", clean)));
 }
 

@@ -265,7 +265,7 @@ ask_offset_at(KiSource *source, const char *topic, int32 partition,
 	OffsetQuestion question = {topic, partition, timestamp_ms, -1};
 	rd_kafka_resp_err_t err = ask(source, ask_offset, &question, wait_ms);
 
-	*offset = question.offset;
+	*offset = err == RD_KAFKA_RESP_ERR_NO_ERROR ? question.offset : -1;
 	return err;
 }
 

@@ -11,8 +11,7 @@ Chaos - blows at random moments of a load, each with proof of what it hit
   while ($chaos->await_next_moment)
   {
       my $worker = $chaos->freeze_worker;      # SIGSTOP: as it is now, so it dies
-      $node->kill9_worker('p', pid => $worker->{pid});
-      $chaos->count_blow($worker);
+      $chaos->kill9($worker);
   }
   $chaos->check_blows(in_flight => 15);        # fails as "not exercised" without blows
   $chaos->check_complete('target', $topic);    # none missing, none twice
@@ -51,6 +50,7 @@ sub new
 		between   => 0,
 		in_flight => 0,
 		looks     => 0,
+		gone      => [],
 		total     => _sum(values %{ $options{ends} }),
 		seed      => $ENV{CHAOS_SEED} // int(rand(2**31))
 	}, $class;
@@ -85,19 +85,31 @@ sub positions
 	return { map { split /=/ } split / /, $rows };
 }
 
-# Waits, within the server, until so many offsets have been passed: a client that
-# asks again and again would be late by thousands of messages.
-sub await_position
+# The wait for the moment and the look at the workers are one call, and the waiting
+# is done within the server: a client that asks again and again would be late by
+# thousands of messages.
+sub _moment_sql
 {
-	my ($self, $sum) = @_;
-	my $from = $self->_positions_sql;
-	$self->{node}->poll_until(
-		"DO \$\$ DECLARE deadline timestamptz := clock_timestamp() + interval '60 s';"
-		  . " BEGIN WHILE (SELECT coalesce(sum(next_offset), 0) $from) < $sum LOOP"
-		  . " IF clock_timestamp() > deadline THEN RAISE 'no progress'; END IF;"
-		  . ' PERFORM pg_sleep(0.001); END LOOP; END $$;'
-		  . ' SELECT true', 't');
-	return;
+	my ($self, $share) = @_;
+	my $sum = 'SELECT coalesce(sum(next_offset), 0) ' . $self->_positions_sql;
+	my $workers = "FROM kafka_ingest.partition_status WHERE pipeline = '$self->{pipeline}'";
+	my $gone = join ',', @{ $self->{gone} };
+	return <<"END";
+DO \$\$
+DECLARE
+	deadline timestamptz := clock_timestamp() + interval '60 s';
+	now bigint := ($sum);
+	goal bigint := least(now + 1 + floor($share * ($self->{total} - now)), $self->{total} - 1);
+BEGIN
+	WHILE ($sum) < goal OR EXISTS (SELECT $workers AND (worker_pid IS NULL OR worker_pid = ANY ('{$gone}'))) LOOP
+		IF clock_timestamp() > deadline THEN
+			RAISE 'no progress';
+		END IF;
+		PERFORM pg_sleep(0.001);
+	END LOOP;
+END \$\$;
+SELECT coalesce(string_agg(worker_pid || ':' || partition || ':' || next_offset, ' '), '') $workers;
+END
 }
 
 # Waits for the random place where the next blow is due; false after the last one,
@@ -107,26 +119,7 @@ sub await_next_moment
 	my ($self) = @_;
 	my $left = $self->{blows} - $self->{struck};
 	return 0 if $left == 0;
-	my $now = _sum(values %{ $self->positions });
-	return 0 if $now >= $self->{total};
-	my $step = 1 + int(rand(1.8 * ($self->{total} - $now) / ($left + 2)));
-	my $goal = $now + $step;
-	$goal = $self->{total} - 1 if $goal >= $self->{total};
-	$self->await_position($goal);
-	return 1;
-}
-
-# ---- whom -------------------------------------------------------------------
-
-# The workers that are not at the end of their partitions: hashes with pid and
-# partitions.
-sub _busy_workers
-{
-	my ($self) = @_;
-	my $rows = $self->{node}->poll_until(
-		"SELECT string_agg(worker_pid || ':' || partition || ':' || next_offset, ' ')"
-		  . " FROM kafka_ingest.partition_status WHERE pipeline = '$self->{pipeline}'",
-		qr/^\d/);
+	my $rows = $self->{node}->poll_until($self->_moment_sql(rand(1.8) / ($left + 2)), qr/^\d/);
 	my (%partitions, %left);
 	foreach my $row (split / /, $rows)
 	{
@@ -134,9 +127,13 @@ sub _busy_workers
 		push @{ $partitions{$pid} }, $partition;
 		$left{$pid} += $self->{ends}{$partition} - $next_offset;
 	}
-	return map { { pid => $_, partitions => $partitions{$_} } }
-	  grep { $left{$_} > 0 } sort keys %partitions;
+	$self->{gone} = [ keys %partitions ];
+	$self->{workers} = [ map { { pid => $_, partitions => $partitions{$_} } }
+		  grep { $left{$_} > 0 } sort keys %partitions ];
+	return @{ $self->{workers} } > 0;
 }
+
+# ---- whom -------------------------------------------------------------------
 
 sub _is_stopped
 {
@@ -183,22 +180,33 @@ sub _look
 
 # Stops a worker, by chance one of those that have work, with SIGSTOP and looks
 # what it is doing. Every fourth is taken as it is, the others only with a batch in
-# flight: else it goes on and is looked at again. The process stays stopped.
+# flight: else it goes on for a moment and is looked at again. The process stays
+# stopped, so what was found is what it dies of.
 sub freeze_worker
 {
 	my ($self) = @_;
 	my $any = $self->{struck} % 4 == 3;
+	my @workers = @{ $self->{workers} };
+	my $worker = $workers[ rand @workers ];
 	foreach (1 .. MAX_LOOKS)
 	{
-		my @workers = $self->_busy_workers;
-		croak 'no worker has anything left to load' if !@workers;
-		my $worker = $workers[ rand @workers ];
+		_freeze($worker->{pid}) or croak "cannot stop process $worker->{pid}";
 		$self->{looks}++;
-		next if !_freeze($worker->{pid});
 		return $worker if $self->_look($worker) && ($any || $worker->{in_flight});
 		kill 'CONT', $worker->{pid};
+		usleep(int(rand(2000)));
 	}
 	croak 'no batch was in flight in ' . MAX_LOOKS . ' looks';
+}
+
+# kill -9 of a frozen worker. PostgreSQL ends and restarts all sessions then, which
+# await_next_moment notices by their process ids.
+sub kill9
+{
+	my ($self, $worker) = @_;
+	kill 'KILL', $worker->{pid} or croak "cannot kill process $worker->{pid}: $!";
+	$self->count_blow($worker);
+	return;
 }
 
 # Books a blow with what freeze_worker returned, or with the positions as a whole.

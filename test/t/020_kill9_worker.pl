@@ -7,6 +7,7 @@ use warnings;
 use Chaos;
 use IngestCluster;
 use KafkaBroker;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $kafka = KafkaBroker->shared();
@@ -26,10 +27,11 @@ $node->safe_psql('postgres', qq{
 while ($chaos->await_next_moment)
 {
 	my $worker = $chaos->freeze_worker;
-	$node->kill9_worker('p', pid => $worker->{pid});
-	$chaos->count_blow($worker);
+	$chaos->kill9($worker);
 }
 $chaos->check_blows(in_flight => 15);
 $chaos->check_complete('target', $topic);
+is(scalar(() = slurp_file($node->logfile) =~ /was terminated by signal 9/g), 20,
+	'the server restarted its sessions 20 times');
 
 done_testing();

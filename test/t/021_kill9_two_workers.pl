@@ -8,6 +8,7 @@ use warnings;
 use Chaos;
 use IngestCluster;
 use KafkaBroker;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $kafka = KafkaBroker->shared();
@@ -32,12 +33,13 @@ $node->safe_psql('postgres', qq{
 while ($chaos->await_next_moment)
 {
 	my $worker = $chaos->freeze_worker;
-	$node->kill9_worker('p', pid => $worker->{pid});
-	$chaos->count_blow($worker);
+	$chaos->kill9($worker);
 	$killed{"@{ $worker->{partitions} }"}++;
 }
 $chaos->check_blows(in_flight => 15);
 is_deeply([ sort keys %killed ], [ '0 2', '1 3' ], 'both workers were hit, each with its own partitions');
 $chaos->check_complete('target', $topic);
+is(scalar(() = slurp_file($node->logfile) =~ /was terminated by signal 9/g), 20,
+	'the server restarted its sessions 20 times');
 
 done_testing();
