@@ -136,7 +136,6 @@ SELECT count(*) FROM kafka_ingest.pipelines WHERE pipeline = 'catalog';
 -- only its owner, a superuser, drops or updates it
 SET ROLE regress_ki_anna;
 \set VERBOSITY sqlstate
-
 DROP EXTENSION kafka_ingest;
 ALTER EXTENSION kafka_ingest UPDATE;
 RESET ROLE;

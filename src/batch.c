@@ -121,8 +121,6 @@ ki_batch_create(const KiPipeline *pipeline, const KiTransaction *transaction)
 static void
 drop_shape(KiBatch *batch)
 {
-	if (batch->writer)
-		ki_writer_free(batch->writer);
 	batch->writer = NULL;
 	batch->map = NULL;
 	MemoryContextReset(batch->shape_context);
@@ -156,11 +154,11 @@ make_shape(KiBatch *batch, Relation target)
 
 	drop_shape(batch);
 	old = MemoryContextSwitchTo(batch->shape_context);
-	target_is_stale = false;
 	watched_target = batch->target = RelationGetRelid(target);
 	batch->map = ki_map_create(batch->pipeline, RelationGetDescr(target));
 	ncolumns = ki_map_columns(batch->map, &attnums);
 	batch->writer = ki_writer_create(target, attnums, ncolumns);
+	target_is_stale = false;
 	MemoryContextSwitchTo(old);
 }
 
@@ -173,9 +171,8 @@ open_target(KiBatch *batch)
 
 	batch->is_on_target = true;
 	target = ki_target_open(batch->pipeline, &was_found_by_name);
-	if (target_is_stale || !batch->map ||
-		batch->target != RelationGetRelid(target) ||
-		watched_target != batch->target)
+	if (target_is_stale || !batch->writer || watched_target != batch->target ||
+		!ki_writer_fits(batch->writer, target))
 		make_shape(batch, target);
 	table_close(target, NoLock);
 	batch->is_on_target = false;
@@ -346,9 +343,13 @@ another_succeeds(KiBatch *batch, int lo, int hi)
 
 	for (int i = lo; i < hi; i += step)
 	{
-		if (try_piece(batch, i, i + 1, true) && !batch->result->has_reject &&
-			batch->fates[i] == FATE_LOADED)
-			return true;
+		if (try_piece(batch, i, i + 1, true))
+		{
+			if (!batch->result->has_reject && batch->fates[i] == FATE_LOADED)
+				return true;
+		}
+		else if (ki_error_class(batch->error->sqlerrcode) == KI_ERROR_PASSING)
+			ReThrowError(batch->error);
 	}
 	return false;
 }
@@ -434,8 +435,30 @@ find_position(KiPosition *positions, int npositions, const KiMessage *message)
 		if (positions[hint].partition == message->partition &&
 			strcmp(positions[hint].topic, message->topic) == 0)
 			return &positions[hint];
-	elog(ERROR, "message of partition %d, which is not assigned",
-		 message->partition);
+	return NULL;
+}
+
+/*
+ * Do the messages lie at or after their positions, in growing order?  The
+ * source sees to that; if not, nothing of the batch may be used.
+ */
+static bool
+is_in_order(const KiMessages *messages, KiPosition *positions, int npositions)
+{
+	int64	   *next = palloc(sizeof(int64) * (npositions + 1));
+
+	for (int i = 0; i < npositions; i++)
+		next[i] = positions[i].next_offset;
+	for (int i = 0; i < messages->count; i++)
+	{
+		const KiMessage *message = &messages->items[i];
+		KiPosition *position = find_position(positions, npositions, message);
+
+		if (!position || message->offset < next[position - positions])
+			return false;
+		next[position - positions] = message->offset + 1;
+	}
+	return true;
 }
 
 /* One advance per position; row NULL: the position does not move. */
@@ -446,14 +469,8 @@ typedef struct Advances
 } Advances;
 
 static void
-count_message(KiAdvance *advance, const KiPosition *position,
-			  const KiMessage *message, Fate fate)
+count_message(KiAdvance *advance, const KiMessage *message, Fate fate)
 {
-	int64		expected = Max(advance->next_offset, position->next_offset);
-
-	if (message->offset < expected)
-		elog(ERROR, "offset " INT64_FORMAT " of partition %d came after offset " INT64_FORMAT,
-			 message->offset, message->partition, expected - 1);
 	advance->next_offset = message->offset + 1;
 	advance->messages++;
 	advance->loaded += fate == FATE_LOADED;
@@ -511,8 +528,8 @@ advance_positions(KiBatch *batch, Advances *advances, KiPosition *positions,
 		const KiMessage *message = &batch->messages->items[i];
 		KiPosition *position = find_position(positions, npositions, message);
 
-		count_message(&advances->items[position - positions], position,
-					  message, batch->fates[i]);
+		count_message(&advances->items[position - positions], message,
+					  batch->fates[i]);
 		result->loaded += batch->fates[i] == FATE_LOADED;
 		result->ignored += batch->fates[i] == FATE_IGNORED;
 	}
@@ -578,7 +595,8 @@ apply_locked(KiBatch *batch, Advances *advances, KiPosition *positions,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot load pipeline \"%s\" in a read-only transaction",
 						batch->pipeline->name)));
-	if (!lock_positions(batch, advances, positions, npositions, ends))
+	if (!is_in_order(batch->messages, positions, npositions) ||
+		!lock_positions(batch, advances, positions, npositions, ends))
 		return KI_OUTCOME_FENCED;
 	if (batch->messages->count > 0 && !apply_rows(batch))
 		return KI_OUTCOME_CHANGED;
@@ -616,7 +634,6 @@ ki_batch_apply(KiBatch *batch, const KiMessages *messages,
 	batch->result = result;
 	INSTR_TIME_SET_CURRENT(start);
 
-	ki_slot_set_busy(true);
 	ki_transaction_begin(batch->transaction);
 	MemoryContextSwitchTo(batch->batch_context);
 	ki_session_begin(&session, batch->pipeline);
@@ -626,7 +643,6 @@ ki_batch_apply(KiBatch *batch, const KiMessages *messages,
 	INSTR_TIME_SET_CURRENT(start);
 	ki_transaction_commit(batch->transaction);
 	result->commit_ms = ms_since(start);
-	ki_slot_set_busy(false);
 	if (outcome == KI_OUTCOME_DONE)
 		remember_positions(&advances, positions, npositions);
 	MemoryContextSwitchTo(old);

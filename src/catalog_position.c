@@ -14,6 +14,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "common/int.h"
 #include "executor/tuptable.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -192,12 +193,14 @@ put(Row *row, bool *replaces, int col, Datum value, bool isnull)
 static void
 put_last(Row *row, bool *replaces, const KiAdvance *advance)
 {
-	TimestampTz at = (advance->last_timestamp_ms - EPOCH_MS) * 1000;
+	TimestampTz at = 0;
+	bool		is_known = advance->last_timestamp_ms >= 0 &&
+	!pg_mul_s64_overflow(advance->last_timestamp_ms - EPOCH_MS, 1000, &at) &&
+	IS_VALID_TIMESTAMP(at);
 
 	put(row, replaces, COL_LAST_OFFSET,
 		Int64GetDatum(advance->last_offset), false);
-	put(row, replaces, COL_LAST_TIMESTAMP, TimestampTzGetDatum(at),
-		advance->last_timestamp_ms < 0 || !IS_VALID_TIMESTAMP(at));
+	put(row, replaces, COL_LAST_TIMESTAMP, TimestampTzGetDatum(at), !is_known);
 	put(row, replaces, COL_LAST_CRC, Int64GetDatum(advance->last_crc), false);
 }
 

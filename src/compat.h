@@ -46,6 +46,20 @@
 #define KI_WORKER_CONNECT_FLAGS 0
 #endif
 
+/* A query is always run to its end here; 18 dropped the argument for it. */
+#if PG_VERSION_NUM >= 180000
+#define ki_executor_run(desc) ExecutorRun((desc), ForwardScanDirection, 0)
+#else
+#define ki_executor_run(desc) ExecutorRun((desc), ForwardScanDirection, 0, true)
+#endif
+
+/* Time limits of sessions that do not exist everywhere. */
+#if PG_VERSION_NUM >= 170000
+#define KI_TRANSACTION_TIMEOUT "transaction_timeout"
+#else
+#define KI_TRANSACTION_TIMEOUT NULL
+#endif
+
 /* May this role hand something to that one? */
 #if PG_VERSION_NUM >= 160000
 #define ki_check_can_give_to(role, owner) check_can_set_role((role), (owner))

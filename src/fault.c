@@ -2,9 +2,10 @@
  * fault.c
  *	  Whose fault an error is.
  *
- * The one place that sorts SQLSTATEs.  An error of the message's class never
- * shows its text, since PostgreSQL's texts quote values ("invalid input syntax
- * for type integer: …"); those of the other classes speak of objects.
+ * The one place that sorts SQLSTATEs.  An error raised while messages are
+ * worked on does not show its text, since PostgreSQL's texts quote values
+ * ("invalid input syntax for type integer: …"), but for those that pass, which
+ * speak of locks, disks and the like.
  */
 #include "postgres.h"
 
@@ -104,6 +105,15 @@ static const struct
 	{ERRCODE_UNTRANSLATABLE_CHARACTER, "characters the database encoding does not have"},
 	{ERRCODE_STATEMENT_TOO_COMPLEX, "nested too deeply"},
 	{ERRCODE_RAISE_EXCEPTION, "raised by user code"},
+	{ERRCODE_UNDEFINED_TABLE, "a relation does not exist"},
+	{ERRCODE_UNDEFINED_COLUMN, "a column does not exist"},
+	{ERRCODE_UNDEFINED_FUNCTION, "a function does not exist"},
+	{ERRCODE_UNDEFINED_OBJECT, "an object does not exist"},
+	{ERRCODE_INSUFFICIENT_PRIVILEGE, "permission denied"},
+	{ERRCODE_SYNTAX_ERROR, "syntax error"},
+	{ERRCODE_DATATYPE_MISMATCH, "wrong type"},
+	{ERRCODE_FEATURE_NOT_SUPPORTED, "feature not supported"},
+	{ERRCODE_INTERNAL_ERROR, "internal error"},
 	{MAKE_SQLSTATE('2', '1', '0', '0', '0'), "cardinality violation"},
 	{MAKE_SQLSTATE('2', '2', '0', '0', '0'), "data exception"},
 	{MAKE_SQLSTATE('2', '3', '0', '0', '0'), "integrity constraint violated"},
@@ -123,28 +133,27 @@ condition_name(int code)
 	return NULL;
 }
 
-char *
+const char *
 ki_error_condition(int sqlerrcode)
 {
 	const char *name = condition_name(sqlerrcode);
 
 	if (!name)
 		name = condition_name(CLASS(sqlerrcode));
-	return psprintf("SQLSTATE %s, %s", unpack_sql_state(sqlerrcode),
-					name ? name : "error");
+	return name ? name : "error";
 }
 
 char *
-ki_error_text(const ErrorData *error)
+ki_error_text(const ErrorData *error, bool in_rows)
 {
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	if (ki_error_class(error->sqlerrcode) == KI_ERROR_MESSAGE)
+	if (in_rows && ki_error_class(error->sqlerrcode) != KI_ERROR_PASSING)
 		appendStringInfoString(&buf, ki_error_condition(error->sqlerrcode));
 	else
-		appendStringInfo(&buf, "%s (SQLSTATE %s)", error->message,
-						 unpack_sql_state(error->sqlerrcode));
+		appendStringInfoString(&buf, error->message);
+	appendStringInfo(&buf, " (SQLSTATE %s)", unpack_sql_state(error->sqlerrcode));
 	if (error->column_name)
 		appendStringInfo(&buf, ", column \"%s\"", error->column_name);
 	if (error->constraint_name)

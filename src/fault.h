@@ -27,11 +27,15 @@ extern const char *ki_error_reason(int sqlerrcode, bool is_target);
 
 /*
  * What an error of this SQLSTATE says without its text, which may hold values
- * of a message: "SQLSTATE 23505, unique violation".  palloc'd.
+ * of a message: "unique constraint violated".
  */
-extern char *ki_error_condition(int sqlerrcode);
+extern const char *ki_error_condition(int sqlerrcode);
 
-/* An error as last_error and details show it: no value of any message. */
-extern char *ki_error_text(const ErrorData *error);
+/*
+ * An error as last_error and details show it.  in_rows: it was raised while
+ * messages were worked on, so that its text may hold their values, and only
+ * the condition is told unless its class rules that out.
+ */
+extern char *ki_error_text(const ErrorData *error, bool in_rows);
 
 #endif							/* KI_FAULT_H */

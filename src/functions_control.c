@@ -49,6 +49,9 @@ resume_one(const char *name)
 {
 	KiPipeline *pipeline = ki_owned_lock(name);
 
+	/* What retries by itself at least need not wait any longer. */
+	ki_slot_nudge(MyDatabaseId, pipeline->id);
+	ki_slot_mark_changed();
 	if (!pipeline->paused && !pipeline->stop.reason)
 		return;
 	ki_event_insert(pipeline, "resume", pipeline->stop.reason);
@@ -56,8 +59,6 @@ resume_one(const char *name)
 	pipeline->stop.reason = NULL;
 	pipeline->stop.detail = NULL;
 	ki_pipeline_store(pipeline, true);
-	ki_slot_nudge(MyDatabaseId, pipeline->id);
-	ki_slot_mark_changed();
 }
 
 /* Apply to the named pipeline, or to all of mine, in order of name. */
@@ -119,8 +120,11 @@ adopt(KiPipeline *pipeline)
 	Relation	target;
 	bool		was_found_by_name;
 
-	resolve_owner(pipeline);
 	ki_lock_pipeline(pipeline->id, true);
+	pipeline = ki_pipeline_load(pipeline->id);
+	if (!pipeline || ki_guard_matches(&pipeline->guard))
+		return;					/* somebody else was faster */
+	resolve_owner(pipeline);
 	pipeline->target = InvalidOid;
 	target = ki_target_open(pipeline, &was_found_by_name);
 	pipeline->target = RelationGetRelid(target);

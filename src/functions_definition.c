@@ -16,7 +16,9 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/array.h"
+#include "pgtime.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/fmgroids.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -68,13 +70,29 @@ array_text(ArrayType *array)
 	return OidOutputFunctionCall(output, PointerGetDatum(array));
 }
 
+/* Whatever DateStyle and TimeZone the session that reads it has. */
+static char *
+iso_time(TimestampTz timestamp)
+{
+	int			tz = 0;
+	struct pg_tm tm;
+	fsec_t		fsec;
+	char		shown[MAXDATELEN + 1];
+
+	if (timestamp2tm(timestamp, &tz, &tm, &fsec, NULL, pg_tzset("UTC")) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("start_timestamp is out of range")));
+	EncodeDateTime(&tm, fsec, true, 0, NULL, USE_ISO_DATES, shown);
+	return pstrdup(shown);
+}
+
 static void
 add_start(StringInfo buf, const KiPipeline *pipeline)
 {
 	add_unless(buf, "start_from", pipeline->start_from, "earliest");
 	if (pipeline->has_start_timestamp)
-		add(buf, "start_timestamp",
-			timestamptz_to_str(pipeline->start_timestamp));
+		add(buf, "start_timestamp", iso_time(pipeline->start_timestamp));
 	if (pipeline->start_offsets)
 		add(buf, "start_offsets", jsonb_text(pipeline->start_offsets));
 }
@@ -154,6 +172,24 @@ sql_version(void)
 	return version;
 }
 
+/*
+ * What the client library can do; a defect that a DBA must know is named like
+ * a feature: these versions can crash, and so restart the server, when a topic
+ * that is read is deleted and made again.
+ */
+static char *
+features(void)
+{
+	int			major = 0;
+	int			minor = 0;
+	char	   *list = ki_source_library_features();
+
+	(void) sscanf(ki_source_library_version(), "%d.%d", &major, &minor);
+	if (major == 2 && minor >= 4 && minor < 10)
+		list = psprintf("%s,unsafe_topic_recreation", list);
+	return list;
+}
+
 Datum
 kafka_ingest_version(PG_FUNCTION_ARGS)
 {
@@ -167,7 +203,7 @@ kafka_ingest_version(PG_FUNCTION_ARGS)
 	values[1] = ki_text_or_null(sql_version(), &nulls[1]);
 	values[2] = CStringGetTextDatum(ki_source_library_version());
 	values[3] = DirectFunctionCall2Coll(text_to_array, C_COLLATION_OID,
-										CStringGetTextDatum(ki_source_library_features()),
+										CStringGetTextDatum(features()),
 										CStringGetTextDatum(","));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
 													  values, nulls)));

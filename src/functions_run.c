@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -48,6 +49,21 @@ commit_in_procedure(void)
 	SPI_commit();
 }
 
+/*
+ * What the caller deferred is checked now, so that it cannot be mistaken for
+ * a message's fault; constraints stay immediate for the rest of the block.
+ */
+static void
+begin_in_block(void)
+{
+	ConstraintsSetStmt *immediate = makeNode(ConstraintsSetStmt);
+
+	begin_in_procedure();
+	immediate->constraints = NIL;
+	immediate->deferred = false;
+	AfterTriggerSetState(immediate);
+}
+
 static void
 commit_in_block(void)
 {
@@ -56,7 +72,13 @@ commit_in_block(void)
 }
 
 static const KiTransaction in_procedure = {begin_in_procedure, commit_in_procedure};
-static const KiTransaction in_block = {begin_in_procedure, commit_in_block};
+static const KiTransaction in_block = {begin_in_block, commit_in_block};
+
+typedef struct KiGoal
+{
+	int32		partition;
+	int64		end;
+} KiGoal;
 
 typedef struct Run
 {
@@ -64,7 +86,9 @@ typedef struct Run
 	KiLoader   *loader;
 	int			max_batches;	/* INT_MAX: no limit */
 	TimestampTz deadline;		/* DT_NOEND: none */
-	int64	   *ends;			/* of the loader's positions, at the call */
+	KiGoal	   *goals;			/* where partitions ended at the call */
+	int			ngoals;
+	TimestampTz trouble_since;	/* the broker does not answer; 0: it does */
 	bool		is_caught_up;
 } Run;
 
@@ -147,37 +171,74 @@ open_loader(Run *run)
 	}
 }
 
-/* The end of every partition as it is now. */
+/*
+ * Trouble is borne until the caller's time is over, or for TROUBLE_MS when
+ * there is no limit.
+ */
 static void
+bear_trouble(Run *run)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	CHECK_FOR_INTERRUPTS();
+	if (run->trouble_since == 0)
+		run->trouble_since = now;
+	if (run->deadline == DT_NOEND &&
+		TimestampDifferenceExceeds(run->trouble_since, now, TROUBLE_MS))
+		raise_trouble(run);
+}
+
+/* The end of every partition as it is now; false: the time is over. */
+static bool
 note_ends(Run *run)
 {
 	KiLoader   *loader = run->loader;
 
-	run->ends = MemoryContextAllocZero(loader->life_context,
-									   (loader->npositions + 1) * sizeof(int64));
+	run->goals = MemoryContextAllocZero(loader->life_context,
+										(loader->npositions + 1) * sizeof(KiGoal));
 	for (int i = 0; i < loader->npositions; i++)
 	{
+		KiGoal	   *goal = &run->goals[i];
 		int64		low;
 
+		goal->partition = loader->positions[i].partition;
 		while (ki_source_watermarks(loader->source, loader->positions[i].topic,
-									loader->positions[i].partition,
-									NETWORK_WAIT_MS, &low,
-									&run->ends[i]) != KI_ANSWER_OK)
+									goal->partition, NETWORK_WAIT_MS, &low,
+									&goal->end) != KI_ANSWER_OK)
 		{
-			CHECK_FOR_INTERRUPTS();
+			bear_trouble(run);
 			if (is_over(run))
-				return;
+				return false;
 		}
+		run->trouble_since = 0;
 	}
+	run->ngoals = loader->npositions;
+	return true;
 }
 
 static bool
 has_reached_ends(const Run *run)
 {
-	for (int i = 0; i < run->loader->npositions; i++)
-		if (run->loader->positions[i].next_offset < run->ends[i])
-			return false;
+	for (int g = 0; g < run->ngoals; g++)
+		for (int i = 0; i < run->loader->npositions; i++)
+			if (run->loader->positions[i].partition == run->goals[g].partition &&
+				run->loader->positions[i].next_offset < run->goals[g].end)
+				return false;
 	return true;
+}
+
+/* A broker that went away while we read must not be waited for for ever. */
+static void
+check_health(Run *run)
+{
+	const char *reason;
+	const char *detail;
+
+	ki_loader_trouble(run->loader, &reason, &detail);
+	if (reason)
+		bear_trouble(run);
+	else
+		run->trouble_since = 0;
 }
 
 /* The pipeline stopped: what came before is in; say why it goes no further. */
@@ -221,7 +282,10 @@ go_round(Run *run)
 	if (step == KI_STEP_OK)
 		step = ki_loader_apply(run->loader, end_reason);
 	else
+	{
+		check_health(run);
 		wait_for_source(run, Min(ki_loader_wait_ms(run->loader), 1000));
+	}
 	if (step == KI_STEP_STOPPED || step == KI_STEP_GONE)
 		raise_stop(run);
 	if (step == KI_STEP_RELOAD)
@@ -243,7 +307,8 @@ run_to_end(Run *run)
 		return;
 	if (!run->loader->is_open)
 		raise_stop(run);
-	note_ends(run);
+	if (!note_ends(run))
+		return;
 	while (go_round(run))
 		CHECK_FOR_INTERRUPTS();
 }
@@ -317,6 +382,7 @@ clear_stop(const char *name, const KiTransaction *transaction)
 		pipeline->stop.detail = NULL;
 		ki_pipeline_store(pipeline, true);
 		ki_event_insert(pipeline, "resume", "by run()");
+		ki_slot_mark_changed();
 	}
 	ki_transaction_commit(transaction);
 }

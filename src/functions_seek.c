@@ -124,7 +124,9 @@ record_gap(const Seek *seek, const KiStartPoint *point, int64 old_offset)
 {
 	KiGap		gap = {0};
 
-	if (old_offset < 0 || point->offset <= old_offset)
+	if (old_offset < 0)
+		old_offset = point->low_offset; /* it had not begun */
+	if (point->offset <= old_offset)
 		return;
 	gap.topic = seek->pipeline->topic;
 	gap.partition = point->partition;
@@ -183,6 +185,7 @@ kafka_ingest_seek(PG_FUNCTION_ARGS)
 {
 	char	   *name = ki_argument_text(fcinfo, 0, "name");
 	Seek		seek = {0};
+	int64		version;
 
 	PreventCommandIfReadOnly("seek()");
 	refuse_what_comes_later(fcinfo);
@@ -194,7 +197,14 @@ kafka_ingest_seek(PG_FUNCTION_ARGS)
 									"start_offsets", &seek.noffsets);
 	initStringInfo(&seek.what);
 	ask_broker(&seek);
+	version = seek.pipeline->version;
 	seek.pipeline = ki_owned_lock(name);
+	if (seek.pipeline->version != version)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("pipeline \"%s\" was changed while the broker was asked",
+						name),
+				 errhint("Call seek() again.")));
 	for (int i = 0; i < seek.noffsets; i++)
 		move_one(fcinfo, &seek, seek.offsets[i].partition);
 	finish(&seek);

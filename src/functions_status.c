@@ -10,6 +10,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -70,10 +71,14 @@ put_time(Out *out, TimestampTz value)
 static void
 put_message_time(Out *out, int64 timestamp_ms)
 {
-	TimestampTz at = (timestamp_ms -
-					  (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000) * 1000;
+	TimestampTz at = 0;
+	bool		is_known = timestamp_ms >= 0 &&
+	!pg_mul_s64_overflow(timestamp_ms -
+						 (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000,
+						 1000, &at) &&
+	IS_VALID_TIMESTAMP(at);
 
-	put(out, TimestampTzGetDatum(at), timestamp_ms < 0 || !IS_VALID_TIMESTAMP(at));
+	put(out, TimestampTzGetDatum(at), !is_known);
 }
 
 static void
@@ -175,8 +180,10 @@ total(const KiPipeline *pipeline)
 	{
 		KiPositionRow *row = lfirst(cell);
 		Lag			lag = lag_of(pipeline, row);
+		bool		is_read = strcmp(row->at.topic, pipeline->topic) == 0 &&
+		ki_pipeline_reads(pipeline, row->at.partition);
 
-		totals.partitions++;
+		totals.partitions += is_read;
 		totals.messages += row->messages;
 		totals.loaded += row->loaded;
 		totals.filtered += row->filtered;
@@ -185,7 +192,8 @@ total(const KiPipeline *pipeline)
 		totals.committed_at = Max(totals.committed_at, row->committed_at);
 		totals.last_timestamp_ms = Max(totals.last_timestamp_ms,
 									   row->at.last_timestamp_ms);
-		add_lag(&totals, &lag);
+		if (is_read)
+			add_lag(&totals, &lag);
 	}
 	totals.is_lag_known = totals.is_lag_known && totals.partitions > 0;
 	return totals;

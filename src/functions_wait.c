@@ -44,7 +44,8 @@ check_moves(const KiPipeline *pipeline)
 			 errmsg("pipeline \"%s\" is %s%s%s", pipeline->name, state.state,
 					state.reason ? ": " : "", state.reason ? state.reason : ""),
 			 state.detail ? errdetail_internal("%s", state.detail) : 0,
-			 errhint("resume() lets a paused or stopped pipeline go on.")));
+			 strcmp(state.state, "waiting") != 0 ?
+			 errhint("resume() lets a paused or stopped pipeline go on.") : 0));
 }
 
 static bool

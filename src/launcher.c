@@ -51,6 +51,8 @@ typedef struct Process
 typedef struct Launcher
 {
 	Process    *processes;		/* one per slot */
+	MemoryContext context;		/* until the process ends */
+	MemoryContext round_context;	/* reset every round */
 	List	   *databases;		/* waiting for their reconciler; Oids */
 	BackgroundWorkerHandle *reconciler; /* the one that runs; NULL: none */
 	TimestampTz next_look;
@@ -139,6 +141,15 @@ databases_to_look_at(Oid only)
 	return list_member_oid(served, only) ? list_make1_oid(only) : NIL;
 }
 
+static void
+queue_databases(Launcher *launcher, List *databases)
+{
+	MemoryContext old = MemoryContextSwitchTo(launcher->context);
+
+	launcher->databases = list_concat_unique_oid(launcher->databases, databases);
+	MemoryContextSwitchTo(old);
+}
+
 /* Queue the databases that changed, or all of them when it is time. */
 static void
 find_databases(Launcher *launcher)
@@ -148,13 +159,11 @@ find_databases(Launcher *launcher)
 
 	if (now >= launcher->next_look)
 	{
-		launcher->databases = list_concat_unique_oid(launcher->databases,
-													 databases_to_look_at(InvalidOid));
+		queue_databases(launcher, databases_to_look_at(InvalidOid));
 		launcher->next_look = TimestampTzPlusMilliseconds(now, LOOK_MS);
 	}
 	while (ki_slot_take_dirty(&database) || ki_slot_take_starved(&database))
-		launcher->databases = list_concat_unique_oid(launcher->databases,
-													 databases_to_look_at(database));
+		queue_databases(launcher, databases_to_look_at(database));
 }
 
 /* Run the reconcilers of the queued databases, one at a time. */
@@ -248,7 +257,8 @@ time_to_wait(const Launcher *launcher)
 		KiSlot		slot;
 
 		ki_slot_read(i, &slot);
-		if (slot.is_wanted && !launcher->processes[i].handle)
+		if (slot.is_wanted && !launcher->processes[i].handle && slot.pid == 0 &&
+			!ki_slot_is_aside(slot.database))
 			until = Min(until, Max(slot.not_before, now + 100 * 1000));
 	}
 	if (launcher->databases != NIL && !launcher->reconciler)
@@ -269,7 +279,10 @@ forget_launcher(int code, Datum arg)
 static void
 round_of(Launcher *launcher)
 {
+	MemoryContextReset(launcher->round_context);
+	MemoryContextSwitchTo(launcher->round_context);
 	find_databases(launcher);
+	MemoryContextSwitchTo(launcher->context);
 	reconcile(launcher);
 	for (int i = 0; i < ki_slot_count(); i++)
 		supervise(launcher, i);
@@ -284,9 +297,13 @@ kafka_ingest_launcher_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext,
-												"kafka_ingest launcher",
-												ALLOCSET_DEFAULT_SIZES));
+	launcher.context = AllocSetContextCreate(TopMemoryContext,
+											 "kafka_ingest launcher",
+											 ALLOCSET_DEFAULT_SIZES);
+	launcher.round_context = AllocSetContextCreate(launcher.context,
+												   "kafka_ingest launcher round",
+												   ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(launcher.context);
 	launcher.processes = palloc0(sizeof(Process) * Max(ki_slot_count(), 1));
 	ki_slot_set_launcher(MyProcPid);
 	before_shmem_exit(forget_launcher, (Datum) 0);

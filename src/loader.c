@@ -93,6 +93,8 @@ ki_loader_reset(KiLoader *loader)
 	loader->setback_reason = loader->setback_detail = NULL;
 	loader->messages = NULL;
 	loader->npositions = 0;
+	loader->positions = NULL;
+	loader->ends = NULL;
 	if (loader->load_context)
 		MemoryContextDelete(loader->load_context);
 	loader->load_context = NULL;
@@ -119,50 +121,82 @@ may_load(const KiLoader *loader, const KiPipeline *pipeline)
 		return false;
 	if (loader->worker == KI_ALL_PARTITIONS)
 		return true;
+	if (pipeline->owner != GetSessionUserId())
+		return false;			/* another owner needs another process */
 	return !pipeline->paused && !pipeline->stop.reason &&
 		loader->worker < pipeline->workers;
 }
 
 /* The target was renamed, moved or made again: remember what it is now. */
 static void
-remember_target(KiPipeline *pipeline, Oid target)
+remember_target(KiLoader *loader, Oid target)
 {
+	KiPipeline *pipeline = loader->pipeline;
 	char	   *schema = get_namespace_name(get_rel_namespace(target));
 	char	   *name = get_rel_name(target);
-	KiPipeline *stored;
 
 	if (target == pipeline->target && strcmp(name, pipeline->target_name) == 0 &&
 		strcmp(schema, pipeline->target_schema) == 0)
 		return;
-	ki_lock_pipeline(pipeline->id, false);
-	ki_lock_resolution(pipeline->id);
-	stored = ki_pipeline_load(pipeline->id);
-	if (!stored || stored->version != pipeline->version)
-		return;
-	stored->target = pipeline->target = target;
-	stored->target_schema = pipeline->target_schema = schema;
-	stored->target_name = pipeline->target_name = name;
-	ki_pipeline_store(stored, false);
+	pipeline->target = target;
+	pipeline->target_schema = schema;
+	pipeline->target_name = name;
+	loader->has_new_target = true;
+}
+
+/*
+ * Store it, in a transaction that does not hold the target's lock: the
+ * pipeline's comes first.
+ */
+static void
+store_target(KiLoader *loader)
+{
+	KiPipeline *stored;
+
+	ki_transaction_begin(loader->transaction);
+	ki_lock_pipeline(loader->pipeline_id, false);
+	ki_lock_resolution(loader->pipeline_id);
+	stored = ki_pipeline_load(loader->pipeline_id);
+	if (stored && stored->version == loader->pipeline->version)
+	{
+		stored->target = loader->pipeline->target;
+		stored->target_schema = loader->pipeline->target_schema;
+		stored->target_name = loader->pipeline->target_name;
+		ki_pipeline_store(stored, false);
+	}
+	ki_transaction_commit(loader->transaction);
 }
 
 void
 ki_loader_read_positions(KiLoader *loader)
 {
 	List	   *rows = ki_position_all(loader->pipeline->id);
+	Size		capacity = list_length(rows) + 1;
 	ListCell   *cell;
 
-	loader->positions = palloc0((list_length(rows) + 1) * sizeof(KiPosition));
-	loader->ends = palloc0((list_length(rows) + 1) * sizeof(int64));
+	if (loader->positions)
+	{
+		pfree(loader->positions);
+		pfree(loader->ends);
+	}
+	loader->positions = MemoryContextAllocZero(loader->load_context,
+											   capacity * sizeof(KiPosition));
+	loader->ends = MemoryContextAllocZero(loader->load_context,
+										  capacity * sizeof(int64));
 	loader->npositions = 0;
 	foreach(cell, rows)
 	{
 		KiPositionRow *row = lfirst(cell);
 
-		if (strcmp(row->at.topic, loader->pipeline->topic) != 0)
+		if (strcmp(row->at.topic, loader->pipeline->topic) != 0 ||
+			!ki_pipeline_reads(loader->pipeline, row->at.partition))
 			continue;
 		if (loader->worker == KI_ALL_PARTITIONS ||
 			row->at.partition % loader->pipeline->workers == loader->worker)
-			loader->positions[loader->npositions++] = row->at;
+		{
+			loader->positions[loader->npositions] = row->at;
+			loader->positions[loader->npositions++].topic = loader->pipeline->topic;
+		}
 	}
 }
 
@@ -174,6 +208,7 @@ load_configuration(KiLoader *loader)
 	if (!may_load(loader, pipeline))
 		return;
 	connection_is_stale = false;
+	loader->phase = KI_PHASE_CONNECTION;
 	loader->connection = ki_connection_load(pipeline->connection,
 											pipeline->owner,
 											pipeline->properties, true);
@@ -182,9 +217,10 @@ load_configuration(KiLoader *loader)
 	loader->messages = ki_messages_create(pipeline->batch_max_messages);
 	if (!loader->connection)
 		return;
+	loader->phase = KI_PHASE_TARGET;
 	loader->batch = ki_batch_create(pipeline, loader->transaction);
 	loader->wants_headers = ki_batch_prepare(loader->batch);
-	remember_target(pipeline, ki_batch_target(loader->batch));
+	remember_target(loader, ki_batch_target(loader->batch));
 }
 
 KiStep
@@ -197,6 +233,8 @@ ki_loader_load(KiLoader *loader)
 	loader->load_context = AllocSetContextCreate(loader->life_context,
 												 "kafka_ingest pipeline",
 												 ALLOCSET_DEFAULT_SIZES);
+	loader->phase = KI_PHASE_CONFIGURATION;
+	loader->has_new_target = false;
 	ki_transaction_begin(loader->transaction);
 	old = MemoryContextSwitchTo(loader->load_context);
 	is_installed = ki_catalog_is_installed();
@@ -208,6 +246,10 @@ ki_loader_load(KiLoader *loader)
 
 	if (!loader->pipeline)
 		return KI_STEP_GONE;
+	loader->phase = KI_PHASE_CONFIGURATION;
+	if (loader->has_new_target)
+		store_target(loader);
+	MemoryContextSwitchTo(old);
 	return loader->connection ? KI_STEP_OK : KI_STEP_TROUBLE;
 }
 
@@ -514,6 +556,8 @@ meet_barrier(KiLoader *loader, const KiBarrier *barrier)
 							  ki_loader_detail(loader, "%s. Use resume() to try again, or seek() to go on elsewhere.",
 											   detail));
 	close_source(loader);
+	if (loader->setback_detail)
+		pfree(loader->setback_detail);
 	loader->setback_reason = reason;
 	loader->setback_detail = detail;
 	return KI_STEP_TROUBLE;
@@ -528,6 +572,7 @@ ki_loader_apply(KiLoader *loader, const char *end_reason)
 	const KiBarrier *barrier = ki_source_barrier(loader->source);
 	KiStep		step = KI_STEP_OK;
 
+	loader->phase = KI_PHASE_ROWS;
 	outcome = ki_batch_apply(loader->batch, loader->messages,
 							 loader->positions, loader->npositions,
 							 loader->ends, &result);
@@ -597,8 +642,7 @@ ki_loader_observe(KiLoader *loader)
 	int			nviews = 0;
 	static TimestampTz last_at = 0;
 
-	if (ki_source_partition_count(loader->source) > loader->npartitions &&
-		!loader->pipeline->partitions)
+	if (ki_source_partition_count(loader->source) > loader->npartitions)
 		return KI_STEP_RELOAD;
 	if (at == 0 || at == last_at)
 		return KI_STEP_OK;

@@ -14,6 +14,15 @@
 
 #define KI_ALL_PARTITIONS (-1)	/* the worker number of run() */
 
+/* What the loader is at, to tell what an error is about. */
+typedef enum KiPhase
+{
+	KI_PHASE_CONFIGURATION,
+	KI_PHASE_CONNECTION,
+	KI_PHASE_TARGET,
+	KI_PHASE_ROWS
+} KiPhase;
+
 typedef struct KiLoader
 {
 	int32		pipeline_id;
@@ -26,6 +35,8 @@ typedef struct KiLoader
 	KiConnection *connection;
 	KiBatch    *batch;
 	bool		wants_headers;
+	KiPhase		phase;
+	bool		has_new_target; /* it was renamed, moved or made again */
 	KiSource   *source;			/* NULL: to be created */
 	bool		is_open;		/* positions are assigned */
 	KiMessages *messages;
@@ -34,6 +45,7 @@ typedef struct KiLoader
 	int			npositions;
 	int			npartitions;	/* the topic's, as of opening */
 	int			missing_answers;	/* in a row: no such topic */
+	TimestampTz missing_since;
 
 	TimestampTz first_at;		/* first message of the batch; 0: none */
 	TimestampTz idle_since;		/* nothing collected since */
@@ -43,7 +55,7 @@ typedef struct KiLoader
 	int32		barrier_partition;
 	int64		barrier_offset;
 	const char *setback_reason; /* why the client was destroyed; NULL: was not */
-	const char *setback_detail;
+	char	   *setback_detail;
 
 	int64		fenced;			/* times another process was faster */
 	int64		total_messages; /* applied since creation */
@@ -109,7 +121,7 @@ extern KiStep ki_loader_stop(KiLoader *loader, const char *reason,
 /*
  * Find out where partitions start that have no position yet and store it;
  * part of opening (resolve.c).  A topic that is not there counts as met once
- * two answers in a row said so; then all its partitions start at 0.
+ * nobody knew it for half a minute; then all its partitions start at 0.
  */
 extern KiStep ki_resolve_positions(KiLoader *loader, const KiCluster *cluster);
 extern KiStep ki_resolve_missing_topic(KiLoader *loader);

@@ -67,16 +67,29 @@ session_tag(int32 pipeline, int part)
 	return tag;
 }
 
-void
-ki_lock_worker(int32 pipeline, int worker)
+KiWorkerLocks
+ki_lock_worker_tags(int32 pipeline, int worker)
 {
-	LOCKTAG		process = session_tag(pipeline, PART_PROCESS);
-	LOCKTAG		number = session_tag(pipeline, PART_WORKER + worker);
+	KiWorkerLocks locks;
 
+	locks.process = session_tag(pipeline, PART_PROCESS);
+	locks.number = session_tag(pipeline, PART_WORKER + worker);
+	return locks;
+}
+
+bool
+ki_lock_worker(const KiWorkerLocks *locks, bool waits)
+{
 	if (ki_fault("no_lock"))
-		return;
-	(void) LockAcquire(&process, ShareLock, true, false);
-	(void) LockAcquire(&number, ExclusiveLock, true, false);
+		return true;
+	if (LockAcquire(&locks->process, ShareLock, true,
+					!waits) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	if (LockAcquire(&locks->number, ExclusiveLock, true,
+					!waits) != LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	(void) LockRelease(&locks->process, ShareLock, true);
+	return false;
 }
 
 /* The session lock of a run() outside a transaction block. */
@@ -104,17 +117,24 @@ bool
 ki_lock_try_run(int32 pipeline, bool in_block)
 {
 	static bool is_registered = false;
+	LOCKTAG		tag;
 
 	if (ki_fault("no_lock"))
 		return true;
+	if (run_is_held)
+		return false;			/* called by user code of a run() */
 	if (!is_registered)
 		RegisterXactCallback(release_at_abort, NULL);
 	is_registered = true;
 
-	run_tag = session_tag(pipeline, PART_PROCESS);
-	if (LockAcquire(&run_tag, ExclusiveLock, !in_block,
+	tag = session_tag(pipeline, PART_PROCESS);
+	if (LockAcquire(&tag, ExclusiveLock, !in_block,
 					true) == LOCKACQUIRE_NOT_AVAIL)
 		return false;
-	run_is_held = !in_block;
+	if (!in_block)
+	{
+		run_tag = tag;
+		run_is_held = true;
+	}
 	return true;
 }

@@ -27,14 +27,22 @@ extern void ki_lock_resolution(int32 pipeline);
 
 /*
  * A background worker holds "process" SHARE and its number EXCLUSIVE until it
- * ends.  Waits while run() holds the pipeline.
+ * ends.  Their tags are made in a transaction; they are taken outside of any,
+ * and are not free while run() holds the pipeline.
  */
-extern void ki_lock_worker(int32 pipeline, int worker);
+typedef struct KiWorkerLocks
+{
+	LOCKTAG		process;
+	LOCKTAG		number;
+} KiWorkerLocks;
+
+extern KiWorkerLocks ki_lock_worker_tags(int32 pipeline, int worker);
+extern bool ki_lock_worker(const KiWorkerLocks *locks, bool waits);
 
 /*
  * run() holds "process" EXCLUSIVE: until the end of the transaction in a
  * transaction block, else until ki_lock_release_run or an abort.  Returns
- * false when another process loads the pipeline.
+ * false when another process loads the pipeline, or this one is in a run().
  */
 extern bool ki_lock_try_run(int32 pipeline, bool in_block);
 extern void ki_lock_release_run(void);

@@ -42,7 +42,7 @@ typedef struct KiMessages
 	KiMessage  *items;
 	int			count;
 	int			max_messages;	/* allocated length of items */
-	int64		bytes;			/* keys and values */
+	int64		bytes;			/* they take in memory, roughly */
 } KiMessages;
 
 /* The stored place in one partition, and what was last applied there. */

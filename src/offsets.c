@@ -29,8 +29,9 @@ parse_partition(const char *argument, const JsonbValue *key)
 
 	errno = 0;
 	partition = strtol(name, &end, 10);
-	if (errno != 0 || end == name || *end != '\0' || name[0] == '+' ||
-		name[0] == ' ' || partition < 0 || partition > PG_INT32_MAX)
+	if (errno != 0 || end == name || *end != '\0' || partition < 0 ||
+		partition > PG_INT32_MAX ||
+		strcmp(psprintf("%ld", partition), name) != 0)
 		refuse(argument, psprintf("\"%s\" is no partition number.", name));
 	return (int32) partition;
 }

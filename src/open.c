@@ -42,7 +42,6 @@ check_position(KiLoader *loader, const KiPosition *position, bool *check_last)
 {
 	int64		low;
 	int64		stable;
-
 	KiAnswer	answer = ki_source_watermarks(loader->source, position->topic,
 											  position->partition,
 											  NETWORK_WAIT_MS, &low, &stable);
@@ -82,7 +81,6 @@ assign(KiLoader *loader)
 	}
 	ki_source_assign(loader->source, loader->positions, check_last,
 					 loader->npositions);
-	pfree(check_last);
 	loader->is_open = true;
 	loader->idle_since = GetCurrentTimestamp();
 	return KI_STEP_OK;
@@ -106,42 +104,55 @@ check_cluster(KiLoader *loader, const KiCluster *cluster)
 static void
 reload_positions(KiLoader *loader)
 {
-	MemoryContext old;
+	MemoryContext old = CurrentMemoryContext;
 
 	ki_transaction_begin(loader->transaction);
-	old = MemoryContextSwitchTo(loader->load_context);
-	ki_loader_read_positions(loader);
 	MemoryContextSwitchTo(old);
+	ki_loader_read_positions(loader);
 	ki_transaction_commit(loader->transaction);
 	MemoryContextSwitchTo(old);
+}
+
+/* One attempt; what it allocates may be forgotten afterwards. */
+static KiStep
+try_open(KiLoader *loader)
+{
+	KiCluster	cluster = {0};
+	KiAnswer	answer;
+	KiStep		step;
+
+	ki_source_serve(loader->source);
+	answer = ki_source_cluster(loader->source, NETWORK_WAIT_MS, &cluster);
+	if (answer == KI_ANSWER_MISSING)
+		return ki_resolve_missing_topic(loader);
+	if (answer != KI_ANSWER_OK)
+		return KI_STEP_TROUBLE;
+	loader->missing_answers = 0;
+	loader->npartitions = cluster.npartitions;
+	step = check_cluster(loader, &cluster);
+	if (step == KI_STEP_OK)
+		step = ki_resolve_positions(loader, &cluster);
+	if (step != KI_STEP_OK)
+		return step;
+	reload_positions(loader);
+	return assign(loader);
 }
 
 KiStep
 ki_loader_open(KiLoader *loader)
 {
-	MemoryContext old = MemoryContextSwitchTo(loader->load_context);
-	KiCluster	cluster = {0};
-	KiAnswer	answer;
+	MemoryContext attempt;
+	MemoryContext old;
 	KiStep		step;
 
+	loader->phase = KI_PHASE_CONNECTION;
 	if (!loader->source)
 		create_source(loader);
-	ki_source_serve(loader->source);
-	answer = ki_source_cluster(loader->source, NETWORK_WAIT_MS, &cluster);
-	if (answer == KI_ANSWER_MISSING)
-	{
-		MemoryContextSwitchTo(old);
-		return ki_resolve_missing_topic(loader);
-	}
-	step = answer == KI_ANSWER_OK ? check_cluster(loader, &cluster) :
-		KI_STEP_TROUBLE;
-	loader->missing_answers = 0;
-	loader->npartitions = cluster.npartitions;
-	if (step == KI_STEP_OK)
-		step = ki_resolve_positions(loader, &cluster);
+	attempt = AllocSetContextCreate(loader->load_context, "kafka_ingest opening",
+									ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(attempt);
+	step = try_open(loader);
 	MemoryContextSwitchTo(old);
-	if (step != KI_STEP_OK)
-		return step;
-	reload_positions(loader);
-	return assign(loader);
+	MemoryContextDelete(attempt);
+	return step;
 }

@@ -20,6 +20,9 @@
 #include "compat.h"
 #include "origin.h"
 
+#define MAX_STEPS 64
+#define MAX_SHOWN 200			/* bytes of a source in an error */
+
 /* The names after @, and the columns that take them when mapping by name. */
 static const struct
 {
@@ -74,13 +77,16 @@ static void
 refuse(const Parser *parser, const char *problem, const char *hint)
 {
 	int			position;
+	int			len = strlen(parser->source);
+	int			shown = pg_mbcliplen(parser->source, len, MAX_SHOWN);
 
 	position = pg_mbstrlen_with_len(parser->source,
 									parser->at - parser->source) + 1;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid source \"%s\" for column \"%s\"",
-					parser->source, parser->column),
+			 errmsg("invalid source \"%.*s%s\" for column \"%s\"",
+					shown, parser->source, shown < len ? "..." : "",
+					parser->column),
 			 errdetail("At position %d: %s.", position, problem),
 			 errhint("%s", hint)));
 }
@@ -170,6 +176,9 @@ read_steps(Parser *parser)
 	{
 		char	   *name;
 
+		if (list_length(origin->steps) == MAX_STEPS)
+			refuse(parser, "the path has too many steps",
+				   "A path has at most 64 steps.");
 		if (*parser->at++ == '[')
 		{
 			origin->steps = lappend(origin->steps, read_bracket(parser));

@@ -71,8 +71,16 @@ ki_owned_lock(const char *name)
 {
 	KiPipeline *pipeline = ki_owned_find(name);
 
-	ki_lock_pipeline(pipeline->id, true);
-	return ki_owned_find(name);
+	/* While we waited it may have been dropped and made again. */
+	for (;;)
+	{
+		int32		locked = pipeline->id;
+
+		ki_lock_pipeline(locked, true);
+		pipeline = ki_owned_find(name);
+		if (pipeline->id == locked)
+			return pipeline;
+	}
 }
 
 List *

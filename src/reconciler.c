@@ -48,7 +48,10 @@ should_run(const KiPipeline *pipeline)
 		ki_guard_matches(&pipeline->guard) && may_connect(pipeline->owner);
 }
 
-/* Every worker of every pipeline that should run. */
+/*
+ * Every worker of every pipeline that should run: the first of each before
+ * the second of any, for when places are short.
+ */
 static KiWish *
 collect_wishes(int *nwishes)
 {
@@ -56,22 +59,26 @@ collect_wishes(int *nwishes)
 	ListCell   *cell;
 	KiWish	   *wishes;
 	int			capacity = 1;
+	int			most_workers = 0;
 
 	foreach(cell, pipelines)
+	{
 		capacity += ((KiPipeline *) lfirst(cell))->workers;
+		most_workers = Max(most_workers, ((KiPipeline *) lfirst(cell))->workers);
+	}
 	wishes = palloc0(capacity * sizeof(KiWish));
 	*nwishes = 0;
-	foreach(cell, pipelines)
+	for (int i = 0; i < most_workers; i++)
+		foreach(cell, pipelines)
 	{
 		KiPipeline *pipeline = lfirst(cell);
 
-		for (int i = 0; should_run(pipeline) && i < pipeline->workers; i++)
-		{
-			wishes[*nwishes].pipeline = pipeline->id;
-			wishes[*nwishes].worker = i;
-			wishes[*nwishes].owner = pipeline->owner;
-			(*nwishes)++;
-		}
+		if (i >= pipeline->workers || !should_run(pipeline))
+			continue;
+		wishes[*nwishes].pipeline = pipeline->id;
+		wishes[*nwishes].worker = i;
+		wishes[*nwishes].owner = pipeline->owner;
+		(*nwishes)++;
 	}
 	return wishes;
 }

@@ -18,7 +18,7 @@
 #include "start.h"
 
 #define NETWORK_WAIT_MS 1000
-#define MISSING_ANSWERS 2		/* in a row, before a topic counts as absent */
+#define ABSENT_AFTER_MS 30000	/* a topic nobody knows for so long is absent */
 
 static bool
 has_position(List *rows, const char *topic, int32 partition)
@@ -70,14 +70,15 @@ start_of(const KiPipeline *pipeline)
 	return start;
 }
 
+/* A partition that appeared after first contact starts at 0. */
 static void
-store_point(const KiPipeline *pipeline, const KiStartPoint *point)
+store_point(const KiPipeline *pipeline, const KiStartPoint *point, bool is_late)
 {
 	KiGap		gap = {0};
 
 	ki_position_insert(pipeline->id, pipeline->topic, point->partition,
-					   point->offset);
-	if (point->offset <= point->low_offset)
+					   is_late ? 0 : point->offset);
+	if (is_late || point->offset <= point->low_offset)
 		return;
 	gap.topic = pipeline->topic;
 	gap.partition = point->partition;
@@ -112,7 +113,7 @@ store(KiLoader *loader, const KiStartPoint *points, int npoints,
 		rows = ki_position_all(stored->id);
 		for (int i = 0; i < npoints; i++)
 			if (!has_position(rows, stored->topic, points[i].partition))
-				store_point(stored, &points[i]);
+				store_point(stored, &points[i], stored->resolved);
 		stored->resolved = true;
 		if (cluster_id && !stored->cluster_id)
 			stored->cluster_id = pstrdup(cluster_id);
@@ -122,6 +123,17 @@ store(KiLoader *loader, const KiStartPoint *points, int npoints,
 	if (step == KI_STEP_OK)
 		loader->pipeline->resolved = true;
 	return step;
+}
+
+/* start_offsets names a place that is not in the log. */
+static KiStep
+stop_for_start(KiLoader *loader, const KiStartPoint *point)
+{
+	return ki_loader_stop(loader, "offset_lost",
+						  ki_loader_detail(loader, "The pipeline was to start topic \"%s\" partition %d at offset " INT64_FORMAT ", but the partition holds offsets from " INT64_FORMAT " up to " INT64_FORMAT ". Use seek() to say where to start.",
+										   loader->pipeline->topic, point->partition,
+										   point->offset, point->low_offset,
+										   point->stable_offset - 1));
 }
 
 KiStep
@@ -146,6 +158,9 @@ ki_resolve_positions(KiLoader *loader, const KiCluster *cluster)
 		if (ki_start_resolve(loader->source, pipeline->topic, &start,
 							 NETWORK_WAIT_MS, &points[i]) != KI_ANSWER_OK)
 			return KI_STEP_TROUBLE;
+		if (points[i].offset < points[i].low_offset ||
+			points[i].offset > points[i].stable_offset)
+			return stop_for_start(loader, &points[i]);
 	}
 	if (npoints == 0 && pipeline->resolved &&
 		(pipeline->cluster_id || !cluster->cluster_id))
@@ -158,8 +173,12 @@ ki_resolve_missing_topic(KiLoader *loader)
 {
 	KiStep		step = KI_STEP_OK;
 
-	loader->missing_answers++;
-	if (!loader->pipeline->resolved && loader->missing_answers >= MISSING_ANSWERS)
+	/* A broker that catches up after its start may not know it yet. */
+	if (loader->missing_answers++ == 0)
+		loader->missing_since = GetCurrentTimestamp();
+	if (!loader->pipeline->resolved &&
+		TimestampDifferenceExceeds(loader->missing_since, GetCurrentTimestamp(),
+								   ABSENT_AFTER_MS))
 		step = store(loader, NULL, 0, NULL);
 	return step == KI_STEP_OK ? KI_STEP_TROUBLE : step;
 }

@@ -35,6 +35,7 @@ static const struct
 	{"session_replication_role", "origin"},
 	{"statement_timeout", "0"},
 	{"idle_in_transaction_session_timeout", "0"},
+	{"timezone_abbreviations", "Default"},
 };
 
 static void

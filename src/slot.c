@@ -389,6 +389,7 @@ ki_slot_detach(void)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	my_slot->pid = 0;
 	my_slot->busy_since = 0;
+	my_slot->activity = KI_ACTIVITY_NONE;
 	wake(shared->launcher_pid);
 	LWLockRelease(shared->lock);
 	my_slot = NULL;

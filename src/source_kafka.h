@@ -143,6 +143,7 @@ extern void ki_source_release_holdings(KiSource *source);
 extern void ki_holding_adopt(KiSource *source, KiHolding *holding);
 extern void ki_message_describe(const KiSource *source,
 								rd_kafka_message_t *raw, KiMessage *message);
+extern size_t ki_message_headers_len(const rd_kafka_message_t *raw);
 extern bool ki_message_read_headers(const rd_kafka_message_t *raw,
 									MemoryContext context,
 									KiMessage *message);

@@ -91,6 +91,30 @@ ki_holding_adopt(KiSource *source, KiHolding *holding)
 
 /* --- the parts of a message --- */
 
+/* What the headers take, which no other length counts. */
+size_t
+ki_message_headers_len(const rd_kafka_message_t *raw)
+{
+	rd_kafka_headers_t *headers;
+	size_t		len = 0;
+	size_t		count;
+
+	if (rd_kafka_message_headers(raw, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return 0;
+	count = rd_kafka_header_cnt(headers);
+	for (size_t i = 0; i < count; i++)
+	{
+		const char *name;
+		const void *value;
+		size_t		value_len;
+
+		if (rd_kafka_header_get_all(headers, i, &name, &value,
+									&value_len) == RD_KAFKA_RESP_ERR_NO_ERROR)
+			len += strlen(name) + value_len;
+	}
+	return len;
+}
+
 /*
  * Fill in the headers.  False: they cannot be read, though the record set's
  * checksum is right.

@@ -19,6 +19,7 @@
 
 /* A share of the queue after whose taking the fetcher is woken. */
 #define WAKE_SHARE 4
+#define MESSAGE_OVERHEAD 512	/* of the library and us, per message */
 
 /* --- assignment --- */
 
@@ -69,8 +70,9 @@ start_reading(KiSource *source)
 	list = rd_kafka_topic_partition_list_new(source->nreadings);
 	for (int i = 0; i < source->nreadings; i++)
 	{
-		const KiReading *reading = &source->readings[i];
+		KiReading  *reading = &source->readings[i];
 
+		reading->end_offset = -1;
 		rd_kafka_topic_partition_list_add(list, source->topic,
 										  reading->partition)->offset =
 			reading->check_offset >= 0 ?
@@ -327,7 +329,8 @@ deliver(KiSource *source, rd_kafka_message_t *raw, KiHolding *holding)
 		return false;
 	}
 	messages->count++;
-	messages->bytes += message->key_len + message->value_len;
+	messages->bytes += message->key_len + message->value_len +
+		ki_message_headers_len(raw) + MESSAGE_OVERHEAD;
 	reading->next_offset = raw->offset + 1;
 	reading->end_offset = -1;
 	return true;

@@ -268,7 +268,7 @@ ki_state_derive(const KiPipeline *pipeline, KiState *state)
 		TimestampDifferenceExceeds(Max(pipeline->changed_at, ki_slot_kept_since()),
 								   GetCurrentTimestamp(), START_GRACE_MS))
 		set(state, "waiting", "no_worker_slot",
-			psprintf("%d of %d workers have no place; raise kafka_ingest.max_workers.",
+			psprintf("%d of %d workers have no place; raise kafka_ingest.max_workers, or max_worker_processes of the server.",
 					 pipeline->workers - found, pipeline->workers));
 
 	/* What a person or the server decided outweighs what processes do. */

@@ -9,12 +9,17 @@
 
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "access/table.h"
 #include "catalog/catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "parser/parsetree.h"
+#include "rewrite/prs2lock.h"
+#include "rewrite/rewriteHandler.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -104,7 +109,8 @@ check_partitions(Relation target, Oid owner)
 {
 	ListCell   *cell;
 
-	foreach(cell, find_all_inheritors(RelationGetRelid(target), NoLock, NULL))
+	foreach(cell, find_all_inheritors(RelationGetRelid(target),
+									  RowExclusiveLock, NULL))
 	{
 		check_partition(lfirst_oid(cell));
 		check_owned_by_same(lfirst_oid(cell), owner);
@@ -135,21 +141,60 @@ check_rights(Relation target, Oid owner)
 				 errhint("Let the table's owner, or a role with BYPASSRLS, own the pipeline.")));
 }
 
-void
-ki_target_check(Relation target, Oid owner)
+static void check_shape(Relation target, Oid owner);
+
+/*
+ * What an INSERT into a view writes is what counts: the table below it must be
+ * as good as a target itself.  With an INSTEAD OF trigger user code decides;
+ * that much is the view's owner's own doing.
+ */
+static void
+check_view(Relation view, Oid owner)
+{
+	const char *name = RelationGetRelationName(view);
+	Query	   *query = get_view_query(view);
+	RangeTblRef *below;
+	Relation	base;
+
+	if (view->trigdesc && view->trigdesc->trig_insert_instead_row)
+		return;
+	if (view->rd_rules && view->rd_rules->numLocks > 1)
+		refuse(name, "It is a view with rules.", "Use an INSTEAD OF trigger.");
+	if (view_query_is_auto_updatable(query, true) != NULL)
+		refuse(name, "It is a view that takes no INSERT.",
+			   "Give it an INSTEAD OF trigger.");
+	below = linitial_node(RangeTblRef, query->jointree->fromlist);
+	base = table_open(rt_fetch(below->rtindex, query->rtable)->relid,
+					  RowExclusiveLock);
+	check_shape(base, owner);
+	table_close(base, NoLock);
+}
+
+/* Kind, durability and owner, down to what is really written. */
+static void
+check_shape(Relation target, Oid owner)
 {
 	const char *name = RelationGetRelationName(target);
 
+	check_stack_depth();
 	check_kind(name, target->rd_rel->relkind);
 	check_persistence(name, target->rd_rel->relpersistence);
 	if (IsCatalogRelation(target) || IsToastRelation(target))
 		refuse(name, "It is a system catalog.", NULL);
 	if (RelationGetNamespace(target) == get_namespace_oid(KI_SCHEMA, true))
 		refuse(name, "It belongs to the extension kafka_ingest.", NULL);
-	check_rights(target, owner);
 	check_owned_by_same(RelationGetRelid(target), owner);
 	if (target->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 		check_partitions(target, owner);
+	if (target->rd_rel->relkind == RELKIND_VIEW)
+		check_view(target, owner);
+}
+
+void
+ki_target_check(Relation target, Oid owner)
+{
+	check_shape(target, owner);
+	check_rights(target, owner);
 }
 
 static Oid

@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include <unistd.h>
+
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -38,11 +40,13 @@
 #define FIRST_BACKOFF_MS 100
 #define STANDING_BACKOFF_MS (60 * 1000)
 #define OPEN_BACKOFF_MS 1000
+#define LOOK_AGAIN_MS 200
 
 /* A batch is a top-level transaction of this process. */
 static void
 begin_top_level(void)
 {
+	ki_slot_set_busy(true);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -53,6 +57,7 @@ commit_top_level(void)
 {
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	ki_slot_set_busy(false);
 	pgstat_report_stat(true);
 }
 
@@ -104,6 +109,16 @@ sleep_out(int wait_ms)
 	CHECK_FOR_INTERRUPTS();
 }
 
+/* Every transaction of ours waits for locks only so long. */
+static void
+set_lock_timeout(void)
+{
+	char		ms[32];
+
+	snprintf(ms, sizeof(ms), "%d", ki_setting_lock_timeout_ms);
+	SetConfigOption("lock_timeout", ms, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
 static void
 serve_process(void)
 {
@@ -112,6 +127,7 @@ serve_process(void)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		set_lock_timeout();
 	}
 }
 
@@ -143,20 +159,37 @@ bear_trouble(KiLoader *loader)
 	ki_slot_set_activity(KI_ACTIVITY_RECONNECTING,
 						 reason ? reason : "broker_unreachable",
 						 detail ? detail : "The broker has not answered yet.");
-	(void) sleep_on(loader, OPEN_BACKOFF_MS);
+	/* Not on the client's socket: its own log lines would wake us at once. */
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 OPEN_BACKOFF_MS, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
 	if (loader->source)
+	{
 		ki_source_drain(loader->source);
+		ki_source_serve(loader->source);
+	}
 	return ki_loader_is_stale(loader) ? KI_STEP_RELOAD : KI_STEP_NOTHING;
 }
 
-/* Nothing to do: sleep.  What woke us may be a change to take up at once. */
+/*
+ * Nothing to do: sleep.  What woke us may be a change to take up at once.  It
+ * is looked for a second time, since the latch is set a moment before other
+ * sessions can see what was committed.
+ */
 static KiStep
 rest(KiLoader *loader)
 {
+	static bool looks_again = false;
+	long		wait_ms = ki_loader_wait_ms(loader);
+	bool		was_woken;
+	bool		looks;
+
 	serve_process();
-	if (sleep_on(loader, ki_loader_wait_ms(loader)) && ki_loader_is_stale(loader))
-		return KI_STEP_RELOAD;
-	return KI_STEP_NOTHING;
+	was_woken = sleep_on(loader, looks_again ? Min(wait_ms, LOOK_AGAIN_MS) : wait_ms);
+	looks = was_woken || looks_again;
+	looks_again = was_woken;
+	return looks && ki_loader_is_stale(loader) ? KI_STEP_RELOAD : KI_STEP_NOTHING;
 }
 
 static KiStep
@@ -247,15 +280,17 @@ static void
 bear_failure(KiLoader *loader, Failure *failure)
 {
 	ErrorData  *error = failure->error;
-	bool		is_target = loader->batch == NULL ||
-	ki_batch_failed_on_target(loader->batch);
+	bool		in_rows = loader->phase == KI_PHASE_ROWS &&
+	!ki_batch_failed_on_target(loader->batch);
+	bool		is_target = !in_rows && loader->phase >= KI_PHASE_TARGET;
 	const char *reason = ki_error_reason(error->sqlerrcode, is_target);
-	char	   *message = ki_error_text(error);
+	char	   *message = ki_error_text(error, in_rows);
 
 	failure->count++;
 	ereport(LOG,
-			(errmsg("pipeline %d cannot load now and tries again: %s",
-					loader->pipeline_id, message)));
+			(errmsg("pipeline \"%s\" cannot load now and tries again: %s",
+					loader->pipeline ? loader->pipeline->name : "(not loaded)",
+					message)));
 	ki_slot_set_error(message);
 	ki_slot_set_activity(KI_ACTIVITY_RETRYING, reason, message);
 
@@ -304,6 +339,17 @@ detach(int code, Datum arg)
 	ki_slot_detach();
 }
 
+/*
+ * Registered first and so called last: end without the C library's own exit
+ * functions, which would take OpenSSL away from under the client's threads.
+ */
+static void
+leave(int code, Datum arg)
+{
+	fflush(NULL);
+	_exit(code);
+}
+
 /* Loading must not end because a session was idle or slow. */
 static void
 set_up_session(void)
@@ -312,27 +358,37 @@ set_up_session(void)
 	SetConfigOption("idle_in_transaction_session_timeout", "0",
 					PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("idle_session_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	if (KI_TRANSACTION_TIMEOUT)
+		SetConfigOption(KI_TRANSACTION_TIMEOUT, "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_isolation", "read committed",
 					PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-/* Take the session's locks; waits while run() holds the pipeline. */
+/*
+ * Take the session's locks; waits while run() holds the pipeline, without a
+ * transaction and for as long as it takes.
+ */
 static bool
 take_locks(int32 pipeline, int worker)
 {
+	KiWorkerLocks locks;
 	bool		is_installed;
 
-	ki_slot_set_activity(KI_ACTIVITY_WAITING, "fenced",
-						 "Another process, such as run(), loads this pipeline now.");
 	begin_top_level();
 	is_installed = ki_catalog_is_installed();
 	if (is_installed)
-		ki_lock_worker(pipeline, worker);
+		locks = ki_lock_worker_tags(pipeline, worker);
 	commit_top_level();
+	if (!is_installed)
+		return false;
+	if (ki_lock_worker(&locks, false))
+		return true;
+	ki_slot_set_activity(KI_ACTIVITY_WAITING, "fenced",
+						 "Another process, such as run(), loads this pipeline now.");
+	(void) ki_lock_worker(&locks, true);
 	ki_slot_set_activity(KI_ACTIVITY_STARTING, NULL, NULL);
-	return is_installed;
+	return true;
 }
 
 void
@@ -342,6 +398,7 @@ kafka_ingest_worker_main(Datum arg)
 	KiSlot		slot;
 	KiLoader   *loader;
 
+	on_proc_exit(leave, (Datum) 0);
 	memcpy(&argument, MyBgworkerEntry->bgw_extra, sizeof(argument));
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -361,6 +418,7 @@ kafka_ingest_worker_main(Datum arg)
 		MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext,
 													"kafka_ingest loader",
 													ALLOCSET_DEFAULT_SIZES));
+		set_lock_timeout();
 		loader = ki_loader_create(slot.pipeline, slot.worker, &top_level);
 		work(loader);
 	}

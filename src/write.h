@@ -14,18 +14,23 @@
 
 typedef struct KiWriter KiWriter;
 
-/*
- * Make a writer for these columns of the target, in the current memory
- * context.  Plans are made at first use and kept until ki_writer_free.
- */
+/* Make a writer for these columns of the target, in the current context. */
 extern KiWriter *ki_writer_create(Relation target, const AttrNumber *attnums,
 								  int ncolumns);
-extern void ki_writer_free(KiWriter *writer);
 
-/* Begin a piece; rows are kept in the current memory context until flushed. */
+/* Was it made for this relation under its present name? */
+extern bool ki_writer_fits(const KiWriter *writer, Relation target);
+
+/*
+ * Begin a piece.  The current memory context must last until its end; rows
+ * beyond memory_kb go to disk.
+ */
 extern void ki_writer_begin(KiWriter *writer, int memory_kb);
 
-/* Add a row: one value per column; absent columns take their DEFAULT. */
+/*
+ * Add a row: one value per column.  Absent columns take their DEFAULT, which
+ * is filled in where it is known here.
+ */
 extern void ki_writer_add(KiWriter *writer, Datum *values, bool *nulls,
 						  const bool *absent);
 

@@ -4,89 +4,124 @@
  *
  * The rows of a piece are put into a tuplestore, which the statement reads
  * under the name kafka_ingest_rows.  So every kind of target that takes INSERT
- * behaves as it always does: defaults, generated columns, identity, triggers,
- * constraints, routing, views.  An absent field means the column's DEFAULT for
- * that row only, so a run of rows with the same absent columns is one
- * statement; its plan is kept, since topics rarely have many shapes.
+ * behaves as it always does: generated columns, identity, triggers,
+ * constraints, routing, views.
+ *
+ * The statement is analyzed for every piece, and what it writes into must be
+ * the very relation that was checked and locked: a name can come to mean
+ * another relation at any time, and a kept plan would follow it.
+ *
+ * An absent field means the column's DEFAULT for that row only.  For tables it
+ * is evaluated here, row by row.  A view's own and its base table's defaults
+ * are the rewriter's matter, so there a run of rows with the same absent
+ * columns is one statement.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "executor/spi.h"
+#include "executor/executor.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "nodes/bitmapset.h"
 #include "nodes/parsenodes.h"
+#include "parser/analyze.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteHandler.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/queryenvironment.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
 #include "compat.h"
 #include "write.h"
 
 #define ROWS_NAME "kafka_ingest_rows"
-#define MAX_PLANS 64			/* shapes whose plans are kept */
-
-/* The plan for rows in which just these columns are absent. */
-typedef struct ShapePlan
-{
-	Bitmapset  *absent;
-	SPIPlanPtr	plan;
-} ShapePlan;
 
 struct KiWriter
 {
 	MemoryContext context;
+	Oid			relid;
 	char	   *target;			/* qualified and quoted */
+	bool		is_view;
 	TupleDesc	desc;			/* of the mapped columns */
-	ShapePlan	plans[MAX_PLANS];
-	int			nplans;
+	Node	  **defaults;		/* per column; NULL: none */
+	bool	   *is_domain;		/* per column: NULL must be checked, too */
+
+	/* the piece under way */
+	int			memory_kb;
+	EState	   *estate;			/* evaluates defaults */
+	ExprState **default_states; /* made at first use */
 
 	/* the run under way */
-	int			memory_kb;
 	Tuplestorestate *rows;		/* NULL: no row yet */
 	int64		nrows;
-	Bitmapset  *absent;
+	Bitmapset  *absent;			/* of a view */
 };
+
+static char *
+name_of(Relation target)
+{
+	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(target)),
+									  RelationGetRelationName(target));
+}
 
 KiWriter *
 ki_writer_create(Relation target, const AttrNumber *attnums, int ncolumns)
 {
 	KiWriter   *writer = palloc0(sizeof(KiWriter));
-	char	   *schema = get_namespace_name(RelationGetNamespace(target));
 
 	writer->context = CurrentMemoryContext;
-	writer->target = quote_qualified_identifier(schema,
-												RelationGetRelationName(target));
+	writer->relid = RelationGetRelid(target);
+	writer->target = name_of(target);
+	writer->is_view = target->rd_rel->relkind == RELKIND_VIEW;
 	writer->desc = CreateTemplateTupleDesc(ncolumns);
+	writer->defaults = palloc0(ncolumns * sizeof(Node *));
+	writer->is_domain = palloc0(ncolumns * sizeof(bool));
 	for (int i = 0; i < ncolumns; i++)
+	{
 		TupleDescCopyEntry(writer->desc, i + 1,
 						   RelationGetDescr(target), attnums[i]);
+		writer->is_domain[i] =
+			get_typtype(TupleDescAttr(writer->desc, i)->atttypid) == TYPTYPE_DOMAIN;
+		if (!writer->is_view)
+			writer->defaults[i] = build_column_default(target, attnums[i]);
+	}
 	return writer;
 }
 
-void
-ki_writer_free(KiWriter *writer)
+bool
+ki_writer_fits(const KiWriter *writer, Relation target)
 {
-	for (int i = 0; i < writer->nplans; i++)
-		(void) SPI_freeplan(writer->plans[i].plan);
-	writer->nplans = 0;
+	return writer->relid == RelationGetRelid(target) &&
+		strcmp(writer->target, name_of(target)) == 0;
 }
 
 void
 ki_writer_begin(KiWriter *writer, int memory_kb)
 {
 	writer->memory_kb = memory_kb;
+	writer->estate = NULL;
 	writer->rows = NULL;
 	writer->nrows = 0;
 	writer->absent = NULL;
 }
 
+/* ------------------------------------------------------------------------
+ * The statement
+ * ------------------------------------------------------------------------
+ */
+
 /* Names of the columns that are given, as a comma list. */
 static char *
-column_list(const KiWriter *writer, const Bitmapset *absent)
+column_list(const KiWriter *writer)
 {
 	StringInfoData buf;
 
@@ -95,7 +130,7 @@ column_list(const KiWriter *writer, const Bitmapset *absent)
 	{
 		Form_pg_attribute attr = TupleDescAttr(writer->desc, i);
 
-		if (bms_is_member(i, absent))
+		if (bms_is_member(i, writer->absent))
 			continue;
 		if (buf.len > 0)
 			appendStringInfoString(&buf, ", ");
@@ -104,52 +139,11 @@ column_list(const KiWriter *writer, const Bitmapset *absent)
 	return buf.data;
 }
 
-static SPIPlanPtr
-prepare(const KiWriter *writer, const Bitmapset *absent)
+static QueryEnvironment *
+environment_of_run(const KiWriter *writer)
 {
-	char	   *columns = column_list(writer, absent);
-	SPIPlanPtr	plan;
-	char	   *sql;
-
-	sql = psprintf("INSERT INTO %s (%s) SELECT %s FROM %s",
-				   writer->target, columns, columns, ROWS_NAME);
-	plan = SPI_prepare(sql, 0, NULL);
-	if (!plan)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	return plan;
-}
-
-/* The plan for the run's shape: a kept one, or a new one (kept if it can). */
-static SPIPlanPtr
-plan_for_run(KiWriter *writer)
-{
-	MemoryContext old;
-	ShapePlan  *shape;
-	SPIPlanPtr	plan;
-
-	for (int i = 0; i < writer->nplans; i++)
-		if (bms_equal(writer->plans[i].absent, writer->absent))
-			return writer->plans[i].plan;
-
-	plan = prepare(writer, writer->absent);
-	if (writer->nplans == MAX_PLANS)
-		return plan;			/* freed by SPI_finish */
-	if (SPI_keepplan(plan) != 0)
-		elog(ERROR, "SPI_keepplan failed");
-	old = MemoryContextSwitchTo(writer->context);
-	shape = &writer->plans[writer->nplans];
-	shape->absent = bms_copy(writer->absent);
-	shape->plan = plan;
-	writer->nplans++;
-	MemoryContextSwitchTo(old);
-	return plan;
-}
-
-static void
-register_rows(KiWriter *writer)
-{
+	QueryEnvironment *environment = create_queryEnv();
 	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
-	int			result;
 
 	relation->md.name = ROWS_NAME;
 	relation->md.reliddesc = InvalidOid;
@@ -157,33 +151,109 @@ register_rows(KiWriter *writer)
 	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
 	relation->md.enrtuples = writer->nrows;
 	relation->reldata = writer->rows;
-	result = SPI_register_relation(relation);
-	if (result != SPI_OK_REL_REGISTER)
-		elog(ERROR, "SPI_register_relation failed: %s",
-			 SPI_result_code_string(result));
+	register_ENR(environment, relation);
+	return environment;
 }
 
-/* Run the statement over the rows of the run. */
+/* Analyze; afterwards the relation written into is locked and the right one. */
+static Query *
+analyze(const KiWriter *writer, const char *sql, QueryEnvironment *environment)
+{
+	RawStmt    *raw = linitial_node(RawStmt, pg_parse_query(sql));
+	Query	   *query = parse_analyze_fixedparams(raw, sql, NULL, 0, environment);
+
+	if (rt_fetch(query->resultRelation, query->rtable)->relid != writer->relid)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("%s became another relation while it was loaded",
+						writer->target)));
+	return query;
+}
+
+static void
+execute(Query *query, const char *sql, QueryEnvironment *environment)
+{
+	PlannedStmt *plan;
+	QueryDesc  *desc;
+
+	if (query->commandType == CMD_UTILITY)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("rules of a target cannot run utility commands")));
+	plan = pg_plan_query(query, sql, CURSOR_OPT_PARALLEL_OK, NULL);
+	CommandCounterIncrement();
+	PushCopiedSnapshot(GetActiveSnapshot());
+	UpdateActiveSnapshotCommandId();
+	desc = CreateQueryDesc(plan, sql, GetActiveSnapshot(), InvalidSnapshot,
+						   None_Receiver, NULL, environment, 0);
+	ExecutorStart(desc, 0);
+	ki_executor_run(desc);
+	ExecutorFinish(desc);
+	ExecutorEnd(desc);
+	FreeQueryDesc(desc);
+	PopActiveSnapshot();
+}
+
+/* Run the statement, and what rules make of it, over the rows of the run. */
 static void
 flush(KiWriter *writer)
 {
-	SPIPlanPtr	plan;
-	int			result;
+	QueryEnvironment *environment;
+	char	   *columns;
+	char	   *sql;
+	ListCell   *cell;
 
 	if (!writer->rows)
 		return;
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	register_rows(writer);
-	plan = plan_for_run(writer);
-	result = SPI_execute_plan(plan, NULL, NULL, false, 0);
-	if (result != SPI_OK_INSERT)
-		elog(ERROR, "SPI_execute_plan failed: %s",
-			 SPI_result_code_string(result));
-	SPI_finish();
+	environment = environment_of_run(writer);
+	columns = column_list(writer);
+	sql = psprintf("INSERT INTO %s (%s) SELECT %s FROM %s",
+				   writer->target, columns, columns, ROWS_NAME);
+
+	/* The rows were put in by this transaction; triggers see a fresh view. */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	foreach(cell, pg_rewrite_query(analyze(writer, sql, environment)))
+		execute(lfirst_node(Query, cell), sql, environment);
+	PopActiveSnapshot();
+	CommandCounterIncrement();
 	tuplestore_end(writer->rows);
 	writer->rows = NULL;
 	writer->nrows = 0;
+}
+
+/* ------------------------------------------------------------------------
+ * Rows
+ * ------------------------------------------------------------------------
+ */
+static void
+evaluate_default(KiWriter *writer, int i, Datum *value, bool *isnull)
+{
+	ExprContext *econtext;
+
+	if (!writer->estate)
+	{
+		writer->estate = CreateExecutorState();
+		writer->default_states = palloc0(writer->desc->natts * sizeof(ExprState *));
+	}
+	if (!writer->default_states[i])
+		writer->default_states[i] = ExecPrepareExpr((Expr *) writer->defaults[i],
+													writer->estate);
+	econtext = GetPerTupleExprContext(writer->estate);
+	*value = ExecEvalExprSwitchContext(writer->default_states[i], econtext, isnull);
+}
+
+/* A column of a table that no field was given for. */
+static void
+fill_absent(KiWriter *writer, int i, Datum *value, bool *isnull)
+{
+	Form_pg_attribute attr = TupleDescAttr(writer->desc, i);
+
+	*value = (Datum) 0;
+	*isnull = true;
+	if (writer->defaults[i])
+		evaluate_default(writer, i, value, isnull);
+	if (writer->is_domain[i])
+		domain_check(*value, *isnull, attr->atttypid, NULL, NULL);
 }
 
 static bool
@@ -199,7 +269,7 @@ static void
 start_run(KiWriter *writer, const bool *absent)
 {
 	writer->absent = NULL;
-	for (int i = 0; i < writer->desc->natts; i++)
+	for (int i = 0; writer->is_view && i < writer->desc->natts; i++)
 		if (absent[i])
 			writer->absent = bms_add_member(writer->absent, i);
 	writer->rows = tuplestore_begin_heap(false, false, writer->memory_kb);
@@ -208,12 +278,17 @@ start_run(KiWriter *writer, const bool *absent)
 void
 ki_writer_add(KiWriter *writer, Datum *values, bool *nulls, const bool *absent)
 {
-	if (writer->rows && !is_same_shape(writer, absent))
+	if (writer->rows && writer->is_view && !is_same_shape(writer, absent))
 		flush(writer);
 	if (!writer->rows)
 		start_run(writer, absent);
+	for (int i = 0; !writer->is_view && i < writer->desc->natts; i++)
+		if (absent[i])
+			fill_absent(writer, i, &values[i], &nulls[i]);
 	tuplestore_putvalues(writer->rows, writer->desc, values, nulls);
 	writer->nrows++;
+	if (writer->estate)
+		ResetPerTupleExprContext(writer->estate);
 }
 
 /*
@@ -226,6 +301,9 @@ ki_writer_end(KiWriter *writer)
 	ConstraintsSetStmt *immediate = makeNode(ConstraintsSetStmt);
 
 	flush(writer);
+	if (writer->estate)
+		FreeExecutorState(writer->estate);
+	writer->estate = NULL;
 	immediate->constraints = NIL;
 	immediate->deferred = false;
 	AfterTriggerSetState(immediate);

@@ -55,7 +55,7 @@ sub new
 		seed      => $ENV{CHAOS_SEED} // int(rand(2**31))
 	}, $class;
 	srand($self->{seed});
-	note("CHAOS_SEED=$self->{seed}");
+	diag("CHAOS_SEED=$self->{seed}");
 	return $self;
 }
 

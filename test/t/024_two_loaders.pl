@@ -10,7 +10,7 @@ use IPC::Run;
 use KafkaBroker;
 use Test::More;
 
-my $rounds = 6;
+my $rounds = 5;
 my $per_round = 10_000;
 my $kafka = KafkaBroker->shared();
 my $topic = $kafka->create_topic('two_loaders', partitions => 2);
@@ -23,7 +23,7 @@ $node->connect_kafka($kafka);
 $node->safe_psql('postgres', qq{
 	CREATE TABLE target (id bigint, _partition int, _offset bigint, loader int DEFAULT pg_backend_pid());
 	CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql
-		AS \$\$ BEGIN PERFORM pg_sleep(0.015); RETURN NULL; END \$\$;
+		AS \$\$ BEGIN PERFORM pg_sleep(0.02); RETURN NULL; END \$\$;
 	CREATE TRIGGER slow AFTER INSERT ON target
 		FOR EACH STATEMENT EXECUTE FUNCTION be_slow();
 	SELECT kafka_ingest.create_pipeline('p', topic => '$topic', target => 'target',
@@ -34,10 +34,10 @@ $node->safe_psql('postgres', qq{
 # A session that loads to the end of the topic; a hash with run and output.
 sub start_run
 {
-	my %run = (sql => "CALL kafka_ingest.run('p', timeout => '120s');\n", output => '');
+	my %run = (output => '');
 	$run{run} = IPC::Run::start([ $node->installed_command('psql'), '-XAtq', '-d',
-			$node->connstr('postgres'), '-f', '-' ], '<', \$run{sql}, '>&', \$run{output},
-		IPC::Run::timeout(180));
+			$node->connstr('postgres'), '-c', "CALL kafka_ingest.run('p', timeout => '120s')" ],
+		'<', '/dev/null', '>&', \$run{output}, IPC::Run::timeout(180));
 	return \%run;
 }
 
@@ -47,10 +47,10 @@ foreach my $round (1 .. $rounds)
 	my $counts = $kafka->produce($topic, count => $per_round, from => ($round - 1) * $per_round);
 	$produced{$_} += $counts->{$_} foreach keys %produced;
 
-	my $resume = "SELECT kafka_ingest.resume('p')";
-	$node->safe_psql('postgres', $resume) if $round % 2;
+	# when the runs are at work, the worker comes, too
 	my @runs = (start_run(), start_run());
-	$node->safe_psql('postgres', $resume) if $round % 2 == 0;
+	$node->wait_for_position_sum('p', ($round - 1) * $per_round + 200);
+	$node->safe_psql('postgres', "SELECT kafka_ingest.resume('p')");
 	$node->wait_for_position_sum('p', $round * $per_round);
 	$_->{run}->finish foreach @runs;
 

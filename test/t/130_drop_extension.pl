@@ -20,7 +20,7 @@ $node->safe_psql('postgres', qq{
 	CREATE TABLE quiet (id bigint);
 	SELECT kafka_ingest.create_pipeline('quiet', topic => 'quiet_$topic', target => 'quiet');
 	SELECT kafka_ingest.create_pipeline('p', topic => '$topic', target => 'target')});
-my $producer = $kafka->produce_background($topic, count => 30_000, rate => 4000, set => 100);
+my $producer = $kafka->produce_background($topic, count => 20_000, rate => 5000, set => 100);
 $node->wait_for_position_sum('p', 1000);
 my $log_start = -s $node->logfile;
 my $started = time;
@@ -32,7 +32,6 @@ ok($producer->is_running, 'while messages were coming');
 my $rows = $node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT (_partition, _offset)) FROM target');
 like($rows, qr/^(\d+)\|\1$/, "the rows stay ($rows)");
 
-# a rolled back one leaves everything as it is
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION kafka_ingest;
 	TRUNCATE target});
