@@ -224,6 +224,9 @@ SELECT pg_temp.calls(
     $$CREATE(start_offsets => '{" 1": 1}')$$,
     $$CREATE(start_offsets => '{"1 ": 1}')$$,
     $$CREATE(start_offsets => '{"1.0": 1}')$$,
+    $$CREATE(start_offsets => '{"01": 1}')$$,
+    $$CREATE(start_offsets => '{"-0": 1}')$$,
+    $$CREATE(start_offsets => '{"\t1": 1}')$$,
     $$CREATE(start_offsets => '{"2147483648": 1}')$$,
     $$CREATE(start_offsets => '{"99999999999999999999": 1}')$$,
     $$CREATE(start_offsets => '{"0": "1"}')$$,
@@ -324,6 +327,13 @@ CREATE TABLE deep (value bigint) PARTITION BY LIST (value);
 CREATE TABLE deep_1 PARTITION OF deep DEFAULT PARTITION BY LIST (value);
 CREATE UNLOGGED TABLE deep_2 PARTITION OF deep_1 DEFAULT;
 CREATE TABLE partitioned (value bigint PRIMARY KEY) PARTITION BY LIST (value);
+-- views are as good as what they write into, however deep that is
+CREATE VIEW counted AS SELECT count(*) AS value FROM demo;
+CREATE VIEW over_unlogged AS SELECT * FROM unlogged;
+CREATE VIEW over_view AS SELECT * FROM over_unlogged;
+CREATE VIEW over_foreign AS SELECT * FROM "foreign";
+CREATE VIEW over_partitions AS SELECT * FROM with_unlogged;
+SELECT pg_temp.targets('counted', 'over_unlogged', 'over_view', 'over_foreign', 'over_partitions');
 SELECT pg_temp.targets('unlogged', 'temporary', 'sequence', 'materialized', 'indexed_pkey', 'partitioned_pkey', 'composite', '"foreign"',
     'with_foreign', 'foreign_part', 'with_unlogged', 'unlogged_part', 'deep',
     'nothing', 'nothing.nothing', '', 'demo; DROP TABLE demo', '999999999');
@@ -373,7 +383,8 @@ CREATE TABLE supers (value bigint) PARTITION BY LIST (value);
 CREATE TABLE supers_1 PARTITION OF supers FOR VALUES IN (1);
 CREATE TABLE supers_2 PARTITION OF supers FOR VALUES IN (2);
 ALTER TABLE supers_2 OWNER TO regress_ki_bob;
-SELECT pg_temp.targets('bobs', 'demo', 'supers', 'pg_catalog.pg_class', 'pg_catalog.pg_authid', 'pg_catalog.pg_locks',
+CREATE VIEW over_bobs AS SELECT * FROM bobs;
+SELECT pg_temp.targets('bobs', 'demo', 'supers', 'over_bobs', 'pg_catalog.pg_class', 'pg_catalog.pg_authid',
     'kafka_ingest.pipeline', 'kafka_ingest.position', 'kafka_ingest.event', 'kafka_ingest.dead_letter', 'kafka_ingest.installation', 'kafka_ingest.status', 'kafka_ingest.pipelines',
     'kafka_ingest.pipeline_id', 'kafka_ingest.pipeline_pkey');
 SELECT regexp_replace(pg_temp.targets(reltoastrelid::regclass::text), 'pg_toast_[0-9]+', 'pg_toast_NNN', 'g') FROM pg_class WHERE relname = 'bobs';

@@ -97,7 +97,7 @@ COMMENT ON TABLE kafka_ingest.gap IS 'ranges of offsets that were not loaded, an
 CREATE TABLE kafka_ingest.event (
     at                 timestamptz NOT NULL,
     pipeline           text NOT NULL,
-    owner              oid NOT NULL,
+    owner              text NOT NULL,
     event              text NOT NULL,
     detail             text,
     by                 text NOT NULL
@@ -384,6 +384,13 @@ COMMENT ON FUNCTION kafka_ingest.seek(text, text, timestamptz, jsonb, text, bool
 -- Views
 -- ---------------------------------------------------------------------------
 
+CREATE FUNCTION kafka_ingest.is_mine(pipeline integer)
+RETURNS boolean
+LANGUAGE C STABLE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'kafka_ingest_is_mine';
+COMMENT ON FUNCTION kafka_ingest.is_mine(integer) IS
+'for the views: does the pipeline with this id belong to the current user, in a copied database by its owner''s name';
+
 CREATE FUNCTION kafka_ingest.status_rows(
     OUT pipeline text, OUT state text, OUT reason text, OUT detail text,
     OUT lag bigint, OUT time_lag interval, OUT messages_per_second float8,
@@ -452,14 +459,14 @@ CREATE VIEW kafka_ingest.pipelines WITH (security_barrier) AS
            p.search_path, p.group_id, p.properties, p.paused,
            p.created_at, p.changed_at
     FROM kafka_ingest.pipeline p
-    WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
+    WHERE kafka_ingest.is_mine(p.id);
 COMMENT ON VIEW kafka_ingest.pipelines IS 'the configuration of my pipelines, one row each; secrets never';
 
 CREATE VIEW kafka_ingest.gaps WITH (security_barrier) AS
     SELECT p.name AS pipeline, g.topic, g.partition, g.from_offset, g.to_offset,
            g.reason, g.detail, g.recorded_at, g.recorded_by
     FROM kafka_ingest.gap g JOIN kafka_ingest.pipeline p ON p.id = g.pipeline
-    WHERE pg_catalog.pg_has_role(p.owner, 'USAGE')
+    WHERE kafka_ingest.is_mine(p.id)
        OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW kafka_ingest.gaps IS
 'every range of offsets (both ends inclusive) that was not loaded, and why: start, seek, retention, topic_recreated, corrupt or discarded';
@@ -467,7 +474,9 @@ COMMENT ON VIEW kafka_ingest.gaps IS
 CREATE VIEW kafka_ingest.events WITH (security_barrier) AS
     SELECT e.at, e.pipeline, e.event, e.detail, e.by
     FROM kafka_ingest.event e
-    WHERE pg_catalog.pg_has_role(e.owner, 'USAGE');
+    WHERE EXISTS (SELECT FROM pg_catalog.pg_roles r
+                  WHERE r.rolname = e.owner AND pg_catalog.pg_has_role(r.oid, 'USAGE'))
+       OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user);
 COMMENT ON VIEW kafka_ingest.events IS 'what people and workers did to my pipelines, also to dropped ones';
 
 CREATE VIEW kafka_ingest.dead_letters WITH (security_barrier) AS
@@ -475,7 +484,7 @@ CREATE VIEW kafka_ingest.dead_letters WITH (security_barrier) AS
            d.key, d.value, d.headers, d.superseded, d.stage, d.sqlstate, d.error,
            d.column_name, d.constraint_name, d.attempts, d.first_failed_at, d.last_failed_at
     FROM kafka_ingest.dead_letter d JOIN kafka_ingest.pipeline p ON p.id = d.pipeline
-    WHERE pg_catalog.pg_has_role(p.owner, 'USAGE');
+    WHERE kafka_ingest.is_mine(p.id);
 COMMENT ON VIEW kafka_ingest.dead_letters IS
 'messages that could not be written for their own fault, kept whole; empty in this version, which stops instead';
 

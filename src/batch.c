@@ -36,6 +36,7 @@
 #include "settings.h"
 #include "slot.h"
 #include "source.h"
+#include "stage.h"
 #include "target.h"
 #include "write.h"
 
@@ -166,6 +167,8 @@ make_shape(KiBatch *batch, Relation target)
 static void
 open_target(KiBatch *batch)
 {
+	const AttrNumber *attnums;
+	int			ncolumns;
 	bool		was_found_by_name;
 	Relation	target;
 
@@ -174,6 +177,8 @@ open_target(KiBatch *batch)
 	if (target_is_stale || !batch->writer || watched_target != batch->target ||
 		!ki_writer_fits(batch->writer, target))
 		make_shape(batch, target);
+	ncolumns = ki_map_columns(batch->map, &attnums);
+	ki_target_check_columns(target, attnums, ncolumns, batch->pipeline->owner);
 	table_close(target, NoLock);
 	batch->is_on_target = false;
 }
@@ -223,7 +228,7 @@ tombstone(KiBatch *batch, KiFault *fault)
 		return true;
 	}
 	fault->sqlerrcode = ERRCODE_NULL_VALUE_NOT_ALLOWED;
-	fault->stage = "decode";
+	fault->stage = KI_STAGE_DECODE;
 	fault->message = "the message is a tombstone";
 	return false;
 }
@@ -359,6 +364,9 @@ static void
 judge(KiBatch *batch, int index)
 {
 	ErrorData  *error = batch->error;
+	const char *column = batch->is_mapping ?
+	ki_map_current_column(batch->map) : NULL;
+	const char *stage = batch->is_mapping ? KI_STAGE_MAP : KI_STAGE_WRITE;
 	bool		is_to_blame = ki_error_class(error->sqlerrcode) == KI_ERROR_MESSAGE;
 
 	for (int i = 0; i < index && !is_to_blame; i++)
@@ -366,7 +374,36 @@ judge(KiBatch *batch, int index)
 	if (!is_to_blame &&
 		!another_succeeds(batch, index + 1, batch->messages->count))
 		ReThrowError(error);
-	reject_for_error(batch, index, error, NULL, "write");
+	reject_for_error(batch, index, error, column, stage);
+}
+
+/*
+ * Was the error raised over one message's own bytes?  Input functions of types
+ * such as tsquery or regclass raise what elsewhere speaks of objects.
+ */
+static bool
+is_blamed_while_mapping(const KiBatch *batch, const ErrorData *error)
+{
+	if (!batch->is_mapping)
+		return false;
+	if (ki_error_class(error->sqlerrcode) == KI_ERROR_MESSAGE)
+		return true;
+	if (!ki_map_current_column(batch->map))
+		return false;
+	switch (error->sqlerrcode)
+	{
+		case ERRCODE_SYNTAX_ERROR:
+		case ERRCODE_INVALID_NAME:
+		case ERRCODE_UNDEFINED_TABLE:
+		case ERRCODE_UNDEFINED_COLUMN:
+		case ERRCODE_UNDEFINED_OBJECT:
+		case ERRCODE_AMBIGUOUS_FUNCTION:
+		case ERRCODE_UNDEFINED_FUNCTION:
+		case ERRCODE_UNDEFINED_SCHEMA:
+			return true;
+		default:
+			return false;
+	}
 }
 
 /*
@@ -386,7 +423,7 @@ isolate(KiBatch *batch, int lo, int hi)
 		ReThrowError(error);
 
 	/* An input function failed: the culprit is known. */
-	if (batch->is_mapping && ki_error_class(error->sqlerrcode) == KI_ERROR_MESSAGE)
+	if (is_blamed_while_mapping(batch, error))
 	{
 		int			culprit = batch->current;
 		const char *column = ki_map_current_column(batch->map);
@@ -394,7 +431,8 @@ isolate(KiBatch *batch, int lo, int hi)
 		if (culprit > lo)
 			isolate(batch, lo, culprit);
 		if (!batch->result->has_reject)
-			reject_for_error(batch, culprit, error, column, "map");
+			reject_for_error(batch, culprit, error, column,
+							 column ? KI_STAGE_MAP : KI_STAGE_DECODE);
 	}
 	else if (hi - lo == 1)
 		judge(batch, lo);

@@ -173,19 +173,24 @@ input_buffer(KiColumn *column, Datum *value, KiFault *fault)
 	KiColumnSpace *space = column->space;
 	MemoryContext caller = CurrentMemoryContext;
 	int			sqlerrcode = 0;
+	const char *constraint = NULL;
 	bool		taken;
 
 	if (!column->is_by_value)
 		MemoryContextSwitchTo(space->context);
 	taken = ki_input_call(&column->input, space->buffer.data, column->ioparam,
-						  column->typmod, value, &sqlerrcode);
+						  column->typmod, value, &sqlerrcode,
+						  &constraint);
 	MemoryContextSwitchTo(caller);
 
 	if (taken && !column->is_by_value)
 		*value = datumCopy(*value, false, column->len);
 	MemoryContextReset(space->context);
-	return taken || ki_fault_set(fault, sqlerrcode, KI_STAGE_MAP,
-								 column->invalid_text);
+	if (taken)
+		return true;
+	(void) ki_fault_set(fault, sqlerrcode, KI_STAGE_MAP, column->invalid_text);
+	fault->constraint_name = constraint;
+	return false;
 }
 
 bool
@@ -193,12 +198,15 @@ ki_column_take_null(KiColumn *column, KiFault *fault)
 {
 	Datum		value;
 	int			sqlerrcode = 0;
+	const char *constraint = NULL;
 
 	if (!column->is_domain ||
 		ki_input_call(&column->input, NULL, column->ioparam, column->typmod,
-					  &value, &sqlerrcode))
+					  &value, &sqlerrcode, &constraint))
 		return true;
-	return ki_fault_set(fault, sqlerrcode, KI_STAGE_MAP, column->invalid_text);
+	(void) ki_fault_set(fault, sqlerrcode, KI_STAGE_MAP, column->invalid_text);
+	fault->constraint_name = constraint;
+	return false;
 }
 
 bool

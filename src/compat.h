@@ -101,11 +101,12 @@
  * and returns false, before 16 every error is raised.
  */
 #if PG_VERSION_NUM >= 160000
-#define ki_input_call(input, text, ioparam, typmod, result, sqlerrcode) \
-	ki_input_call_safe((input), (text), (ioparam), (typmod), (result), (sqlerrcode))
+#define ki_input_call(input, text, ioparam, typmod, result, sqlerrcode, constraint) \
+	ki_input_call_safe((input), (text), (ioparam), (typmod), (result), \
+					   (sqlerrcode), (constraint))
 static inline bool
 ki_input_call_safe(FmgrInfo *input, char *string, Oid ioparam, int32 typmod,
-				   Datum *result, int *sqlerrcode)
+				   Datum *result, int *sqlerrcode, const char **constraint)
 {
 	ErrorSaveContext errors = {.type = T_ErrorSaveContext};
 
@@ -114,10 +115,11 @@ ki_input_call_safe(FmgrInfo *input, char *string, Oid ioparam, int32 typmod,
 							  (Node *) &errors, result))
 		return true;
 	*sqlerrcode = errors.error_data->sqlerrcode;
+	*constraint = errors.error_data->constraint_name;
 	return false;
 }
 #else
-#define ki_input_call(input, text, ioparam, typmod, result, sqlerrcode) \
+#define ki_input_call(input, text, ioparam, typmod, result, sqlerrcode, constraint) \
 	(*(result) = InputFunctionCall((input), (text), (ioparam), (typmod)), true)
 #endif
 

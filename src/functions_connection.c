@@ -604,7 +604,7 @@ kafka_ingest_create_connection(PG_FUNCTION_ARGS)
 	push_hide_statement(&callback);
 	create_connection(fcinfo);
 	pop_hide_statement(&callback);
-	ki_slot_mark_changed();
+	ki_slot_nudge(KI_ALL_PIPELINES);
 	PG_RETURN_VOID();
 }
 
@@ -620,7 +620,7 @@ kafka_ingest_alter_connection(PG_FUNCTION_ARGS)
 	push_hide_statement(&callback);
 	alter_connection(fcinfo);
 	pop_hide_statement(&callback);
-	ki_slot_mark_changed();
+	ki_slot_nudge(KI_ALL_PIPELINES);
 	PG_RETURN_VOID();
 }
 
@@ -664,6 +664,6 @@ kafka_ingest_drop_connection(PG_FUNCTION_ARGS)
 	stmt->behavior = DROP_RESTRICT;
 	RemoveObjects(stmt);
 	CommandCounterIncrement();
-	ki_slot_mark_changed();
+	ki_slot_nudge(KI_ALL_PIPELINES);
 	PG_RETURN_VOID();
 }

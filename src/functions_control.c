@@ -50,7 +50,7 @@ resume_one(const char *name)
 	KiPipeline *pipeline = ki_owned_lock(name);
 
 	/* What retries by itself at least need not wait any longer. */
-	ki_slot_nudge(MyDatabaseId, pipeline->id);
+	ki_slot_nudge(pipeline->id);
 	ki_slot_mark_changed();
 	if (!pipeline->paused && !pipeline->stop.reason)
 		return;
@@ -135,16 +135,6 @@ adopt(KiPipeline *pipeline)
 	ki_slot_mark_changed();
 }
 
-/* Pipelines of a copy whose owner, by name, is the caller's to act for. */
-static bool
-is_mine_by_name(const KiPipeline *pipeline)
-{
-	Oid			owner = get_role_oid(pipeline->owner_name, true);
-
-	return OidIsValid(owner) ? has_privs_of_role(GetUserId(), owner) :
-		superuser();
-}
-
 static void
 adopt_all(void)
 {
@@ -154,7 +144,7 @@ adopt_all(void)
 	{
 		KiPipeline *pipeline = lfirst(cell);
 
-		if (!ki_guard_matches(&pipeline->guard) && is_mine_by_name(pipeline))
+		if (!ki_guard_matches(&pipeline->guard) && ki_is_mine(pipeline))
 			adopt(pipeline);
 	}
 }

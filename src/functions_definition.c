@@ -109,8 +109,9 @@ add_options(StringInfo buf, const KiPipeline *pipeline)
 	add_unless(buf, "on_missing", pipeline->on_missing, "default");
 	add_unless(buf, "on_error", pipeline->on_error, "dead_letter");
 	if (pipeline->max_error_ratio != 0.5)
-		appendStringInfo(buf, ",\n    max_error_ratio => %g",
-						 pipeline->max_error_ratio);
+		appendStringInfo(buf, ",\n    max_error_ratio => %s",
+						 DatumGetCString(DirectFunctionCall1(float4out,
+															 Float4GetDatum(pipeline->max_error_ratio))));
 	add_start(buf, pipeline);
 	if (pipeline->partitions)
 		add(buf, "partitions", array_text(pipeline->partitions));

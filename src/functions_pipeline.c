@@ -29,6 +29,7 @@
 #include "compat.h"
 #include "lock.h"
 #include "owned.h"
+#include "property.h"
 #include "settings.h"
 #include "slot.h"
 
@@ -147,8 +148,8 @@ check_choice(const Choice *choice, const char *value)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid value for option \"%s\": \"%s\"", choice->name, value),
-			 errhint("Valid values are: %s.",
-					 buf.len ? buf.data : "none in this version")));
+			 buf.len ? errhint("Valid values are: %s.", buf.data) :
+			 errhint("Leave the option NULL in this version.")));
 }
 
 static void
@@ -161,6 +162,11 @@ refuse_what_comes_later(FunctionCallInfo fcinfo)
 	for (int i = 0; i < (int) lengthof(later_options); i++)
 		if (!PG_ARGISNULL(later_options[i].arg))
 			refuse_later(later_options[i].name, NULL);
+	if (!PG_ARGISNULL(ARG_FORMAT_OPTIONS) &&
+		!JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(ARG_FORMAT_OPTIONS)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"format_options\" must be a JSON object")));
 	if (!PG_ARGISNULL(ARG_FORMAT_OPTIONS) &&
 		JB_ROOT_COUNT(PG_GETARG_JSONB_P(ARG_FORMAT_OPTIONS)) != 0)
 		refuse_later("format_options", NULL);
@@ -385,7 +391,7 @@ store_changed(KiPipeline *pipeline, const char *what)
 	ki_pipeline_check(pipeline);
 	ki_pipeline_store(pipeline, true);
 	ki_event_insert(pipeline, "alter", what);
-	ki_slot_nudge(MyDatabaseId, pipeline->id);
+	ki_slot_nudge(pipeline->id);
 	ki_slot_mark_changed();
 }
 
@@ -510,6 +516,17 @@ take_reset(FunctionCallInfo fcinfo, KiPipeline *pipeline)
 	}
 }
 
+/* A name that is removed must at least be one that could be there. */
+static void
+check_property_names(Jsonb *properties)
+{
+	ListCell   *cell;
+
+	foreach(cell, ki_property_list(properties, "properties", true))
+		ki_property_check_name(((DefElem *) lfirst(cell))->defname,
+							   KI_PLACE_PIPELINE);
+}
+
 /* Merge key by key; JSON null removes. */
 static void
 merge_properties(FunctionCallInfo fcinfo, KiPipeline *pipeline)
@@ -522,6 +539,7 @@ merge_properties(FunctionCallInfo fcinfo, KiPipeline *pipeline)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("option \"properties\" must be a JSON object")));
+	check_property_names(PG_GETARG_JSONB_P(ARG_PROPERTIES));
 	merged = DirectFunctionCall2(jsonb_concat,
 								 JsonbPGetDatum(pipeline->properties),
 								 PG_GETARG_DATUM(ARG_PROPERTIES));
@@ -596,11 +614,15 @@ kafka_ingest_alter_pipeline(PG_FUNCTION_ARGS)
 {
 	char	   *name = ki_argument_text(fcinfo, ARG_NAME, "name");
 	KiPipeline *pipeline;
+	char	   *what;
 	bool		is_moved;
 
 	PreventCommandIfReadOnly("alter_pipeline()");
 	refuse_what_comes_later(fcinfo);
 	pipeline = ki_owned_lock(name);
+	what = names_given(fcinfo);
+	if (what[0] == '\0')
+		PG_RETURN_VOID();
 	is_moved = differs(fcinfo, ARG_TOPIC, pipeline->topic) ||
 		differs(fcinfo, ARG_CONNECTION, pipeline->connection);
 	check_move(fcinfo, pipeline, is_moved);
@@ -613,7 +635,7 @@ kafka_ingest_alter_pipeline(PG_FUNCTION_ARGS)
 	}
 	merge_properties(fcinfo, pipeline);
 	take_owner(fcinfo, pipeline);
-	store_changed(pipeline, names_given(fcinfo));
+	store_changed(pipeline, what);
 	if (!PG_ARGISNULL(ARG_ON_ERROR))
 		note_on_error(pipeline);
 	PG_RETURN_VOID();

@@ -176,7 +176,7 @@ finish(Seek *seek)
 	if (seek->reason)
 		appendStringInfo(&seek->what, ": %s", seek->reason);
 	ki_event_insert(pipeline, "seek", seek->what.data);
-	ki_slot_nudge(MyDatabaseId, pipeline->id);
+	ki_slot_nudge(pipeline->id);
 	ki_slot_mark_changed();
 }
 
@@ -195,6 +195,11 @@ kafka_ingest_seek(PG_FUNCTION_ARGS)
 	seek.allow_duplicates = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
 	seek.offsets = ki_offsets_parse(PG_GETARG_JSONB_P(3), seek.pipeline->topic,
 									"start_offsets", &seek.noffsets);
+	if (seek.noffsets == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("start_offsets names no partition"),
+				 errhint("Give offsets by partition, as in {\"0\": 100, \"1\": -50}.")));
 	initStringInfo(&seek.what);
 	ask_broker(&seek);
 	version = seek.pipeline->version;

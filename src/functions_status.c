@@ -27,6 +27,7 @@
 #include "state.h"
 #include "watermark.h"
 
+PG_FUNCTION_INFO_V1(kafka_ingest_is_mine);
 PG_FUNCTION_INFO_V1(kafka_ingest_status_rows);
 PG_FUNCTION_INFO_V1(kafka_ingest_partition_status_rows);
 PG_FUNCTION_INFO_V1(kafka_ingest_recent_batches_rows);
@@ -263,6 +264,14 @@ status_row(FunctionCallInfo fcinfo, const KiPipeline *pipeline)
 }
 
 Datum
+kafka_ingest_is_mine(PG_FUNCTION_ARGS)
+{
+	KiPipeline *pipeline = ki_pipeline_load(PG_GETARG_INT32(0));
+
+	PG_RETURN_BOOL(pipeline && ki_is_mine(pipeline));
+}
+
+Datum
 kafka_ingest_status_rows(PG_FUNCTION_ARGS)
 {
 	ListCell   *cell;
@@ -283,7 +292,8 @@ partition_row(FunctionCallInfo fcinfo, const KiPipeline *pipeline,
 {
 	Out			out = {0};
 	Lag			lag = lag_of(pipeline, row);
-	int			pid = ki_state_worker_pid(pipeline, row->at.partition);
+	int			pid = ki_pipeline_reads(pipeline, row->at.partition) ?
+	ki_state_worker_pid(pipeline, row->at.partition) : 0;
 
 	put_text(&out, pipeline->name);
 	put_text(&out, row->at.topic);

@@ -66,10 +66,13 @@ part_of_topic(Jsonb *value, const char *topic, const char *argument)
 		refuse(argument, "It is no JSON object.");
 	found = getKeyJsonValueFromContainer(&value->root, topic, strlen(topic),
 										 NULL);
-	if (found && found->type == jbvBinary &&
-		JsonContainerIsObject(found->val.binary.data))
-		return found->val.binary.data;
-	return &value->root;
+	if (!found || found->type != jbvBinary ||
+		!JsonContainerIsObject(found->val.binary.data))
+		return &value->root;
+	if (JB_ROOT_COUNT(value) != 1)
+		refuse(argument, psprintf("Beside topic \"%s\" it names what the pipeline does not read.",
+								  topic));
+	return found->val.binary.data;
 }
 
 KiOffset *

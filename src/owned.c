@@ -43,10 +43,18 @@ ki_argument_ms(FunctionCallInfo fcinfo, int n, const char *name)
 	return (int64) Min(ms, 1e15);
 }
 
+/*
+ * In a copy of a database the owner's OID means nothing, or another role: its
+ * name counts until adopt() finds the role again.
+ */
 bool
 ki_is_mine(const KiPipeline *pipeline)
 {
-	return has_privs_of_role(GetUserId(), pipeline->owner);
+	Oid			owner = pipeline->owner;
+
+	if (!ki_guard_matches(&pipeline->guard))
+		owner = get_role_oid(pipeline->owner_name, true);
+	return OidIsValid(owner) ? has_privs_of_role(GetUserId(), owner) : superuser();
 }
 
 KiPipeline *

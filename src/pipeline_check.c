@@ -94,7 +94,15 @@ check_partitions(ArrayType *partitions)
 				 errhint("Leave it NULL to read all partitions.")));
 	items = (int32 *) ARR_DATA_PTR(partitions);
 	for (int i = 0; i < n; i++)
+	{
 		check_range("partitions", items[i], 0, PG_INT32_MAX);
+		for (int k = 0; k < i; k++)
+			if (items[k] == items[i])
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("option \"partitions\" names partition %d twice",
+								items[i])));
+	}
 }
 
 static void
@@ -202,10 +210,14 @@ check_target(const KiPipeline *pipeline)
 												  "kafka_ingest mapping check",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old;
+	const AttrNumber *attnums;
+	int			ncolumns;
 
 	ki_target_check(target, pipeline->owner);
 	old = MemoryContextSwitchTo(context);
-	(void) ki_map_create(pipeline, RelationGetDescr(target));
+	ncolumns = ki_map_columns(ki_map_create(pipeline, RelationGetDescr(target)),
+							  &attnums);
+	ki_target_check_columns(target, attnums, ncolumns, pipeline->owner);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	relation_close(target, NoLock);

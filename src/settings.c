@@ -37,9 +37,12 @@ check_databases(char **newval, void **extra, GucSource source)
 {
 	char	   *copy = pstrdup(*newval);
 	List	   *names = NIL;
+	ListCell   *cell;
 	bool		is_list = strcmp(copy, "*") == 0 ||
 	SplitIdentifierString(copy, ',', &names);
 
+	foreach(cell, names)
+		is_list &= strcmp((char *) lfirst(cell), "*") != 0;
 	if (!is_list)
 		GUC_check_errdetail("The value is neither * nor a comma list of database names.");
 	list_free(names);

@@ -27,6 +27,7 @@
 #include "slot.h"
 
 #define MAX_DIRTY 64
+#define MAX_NUDGES 64
 #define MAX_ASIDE 32
 
 typedef struct Shared
@@ -45,7 +46,11 @@ typedef struct Shared
 
 static Shared *shared = NULL;
 static KiSlot *my_slot = NULL;
+
+/* What the transaction under way will publish when it commits. */
 static bool change_is_pending = false;
+static int32 nudges[MAX_NUDGES];
+static int	nnudges = 0;		/* MAX_NUDGES + 1: all pipelines */
 
 /* ------------------------------------------------------------------------
  * Life
@@ -493,6 +498,46 @@ add_dirty(Oid database)
 		shared->ndirty++;
 }
 
+/* Lock held: let one worker, or one that is to start, try at once. */
+static void
+nudge(KiSlot *slot)
+{
+	slot->failures = 0;
+	slot->not_before = 0;
+	slot->is_nudged = true;
+	wake(slot->pid);
+}
+
+/* Lock held: the nudges this transaction asked for. */
+static void
+publish_nudges(void)
+{
+	for (int i = 0; i < shared->nslots; i++)
+	{
+		KiSlot	   *slot = &shared->slots[i];
+		bool		is_meant = nnudges > MAX_NUDGES;
+
+		if (slot->database != MyDatabaseId)
+			continue;
+		for (int k = 0; k < Min(nnudges, MAX_NUDGES); k++)
+			is_meant |= nudges[k] == slot->pipeline;
+		if (is_meant)
+			nudge(slot);
+	}
+}
+
+void
+ki_slot_nudge(int32 pipeline)
+{
+	if (pipeline == KI_ALL_PIPELINES)
+		nnudges = MAX_NUDGES + 1;
+	else if (nnudges < MAX_NUDGES)
+		nudges[nnudges++] = pipeline;
+	else
+		nnudges = MAX_NUDGES + 1;
+	ki_slot_mark_changed();
+}
+
 /* Wake the launcher once a transaction, and only when it commits. */
 static void
 publish_change(XactEvent event, void *arg)
@@ -501,6 +546,7 @@ publish_change(XactEvent event, void *arg)
 	{
 		LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 		add_dirty(MyDatabaseId);
+		publish_nudges();
 		wake(shared->launcher_pid);
 		for (int i = 0; i < shared->nslots; i++)
 			if (shared->slots[i].database == MyDatabaseId)
@@ -510,7 +556,10 @@ publish_change(XactEvent event, void *arg)
 	}
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
 		event == XACT_EVENT_PREPARE)
+	{
 		change_is_pending = false;
+		nnudges = 0;
+	}
 }
 
 void
@@ -526,23 +575,19 @@ ki_slot_mark_changed(void)
 	change_is_pending = true;
 }
 
-void
-ki_slot_nudge(Oid database, int32 pipeline)
+/* Was this process nudged since it asked last? */
+bool
+ki_slot_take_nudge(void)
 {
-	if (!shared)
-		return;
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < shared->nslots; i++)
-	{
-		KiSlot	   *slot = &shared->slots[i];
+	bool		is_nudged;
 
-		if (slot->database == database && slot->pipeline == pipeline)
-		{
-			slot->failures = 0;
-			slot->not_before = 0;
-		}
-	}
+	if (!my_slot)
+		return false;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	is_nudged = my_slot->is_nudged;
+	my_slot->is_nudged = false;
 	LWLockRelease(shared->lock);
+	return is_nudged;
 }
 
 void

@@ -75,6 +75,7 @@ typedef struct KiSlot
 	TimestampTz not_before;		/* do not start earlier; 0: at once */
 	int			failures;		/* ends without a commit since the last one */
 	bool		had_success;	/* the process committed or read */
+	bool		is_nudged;		/* try at once what waits to be tried again */
 
 	/* state: written by the process */
 	KiActivity	activity;
@@ -144,6 +145,7 @@ extern void ki_slot_set_activity(KiActivity activity, const char *reason,
 								 const char *detail);
 extern void ki_slot_set_retry(TimestampTz next_retry_at);
 extern void ki_slot_set_busy(bool is_busy);
+extern bool ki_slot_take_nudge(void);
 extern void ki_slot_set_error(const char *message);
 extern void ki_slot_report_batch(const KiBatchReport *report);
 
@@ -151,8 +153,12 @@ extern void ki_slot_report_batch(const KiBatchReport *report);
 /* At commit of this transaction, the database is looked at by the launcher. */
 extern void ki_slot_mark_changed(void);
 
-/* Forget the failures of a pipeline's workers and try at once. */
-extern void ki_slot_nudge(Oid database, int32 pipeline);
+/*
+ * At commit of this transaction, the failures of a pipeline's workers are
+ * forgotten, and what waits to be tried again is tried at once.
+ */
+#define KI_ALL_PIPELINES (-1)	/* of this database */
+extern void ki_slot_nudge(int32 pipeline);
 
 /* Wait until some pipeline commits something, or wait_ms are over. */
 extern void ki_slot_wait_for_commit(long wait_ms);

@@ -9,6 +9,7 @@
 
 #define KI_STAGE_DECODE "decode"
 #define KI_STAGE_MAP "map"
+#define KI_STAGE_WRITE "write"
 
 /*
  * Fill in a fault and return false, so that finding one is one statement.

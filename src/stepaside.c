@@ -189,7 +189,7 @@ before_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 		may_ask(planned->utilityStmt, database))
 		ask_aside(database);
 	if (changes_what_we_use(planned->utilityStmt))
-		ki_slot_mark_changed();
+		ki_slot_nudge(KI_ALL_PIPELINES);
 	if (previous_hook)
 		previous_hook(planned, query, read_only_tree, context, params,
 					  environment, receiver, completion);

@@ -10,6 +10,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "catalog/catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
@@ -179,7 +180,8 @@ check_shape(Relation target, Oid owner)
 	check_stack_depth();
 	check_kind(name, target->rd_rel->relkind);
 	check_persistence(name, target->rd_rel->relpersistence);
-	if (IsCatalogRelation(target) || IsToastRelation(target))
+	if (IsCatalogRelation(target) || IsToastRelation(target) ||
+		RelationGetRelid(target) < FirstNormalObjectId)
 		refuse(name, "It is a system catalog.", NULL);
 	if (RelationGetNamespace(target) == get_namespace_oid(KI_SCHEMA, true))
 		refuse(name, "It belongs to the extension kafka_ingest.", NULL);
@@ -195,6 +197,27 @@ ki_target_check(Relation target, Oid owner)
 {
 	check_shape(target, owner);
 	check_rights(target, owner);
+}
+
+void
+ki_target_check_columns(Relation target, const AttrNumber *attnums,
+						int ncolumns, Oid owner)
+{
+	Oid			relid = RelationGetRelid(target);
+
+	if (pg_class_aclcheck(relid, owner, ACL_INSERT) == ACLCHECK_OK)
+		return;
+	for (int i = 0; i < ncolumns; i++)
+		if (pg_attribute_aclcheck(relid, attnums[i], owner,
+								  ACL_INSERT) != ACLCHECK_OK)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied for column \"%s\" of table \"%s\"",
+							get_attname(relid, attnums[i], false),
+							RelationGetRelationName(target)),
+					 errdetail("Role \"%s\" may not insert into it.",
+							   GetUserNameFromId(owner, false)),
+					 errhint("GRANT INSERT ON the table to the pipeline's owner.")));
 }
 
 static Oid

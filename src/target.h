@@ -5,6 +5,7 @@
 #ifndef KI_TARGET_H
 #define KI_TARGET_H
 
+#include "access/attnum.h"
 #include "pipeline.h"
 #include "utils/relcache.h"
 
@@ -15,6 +16,10 @@
  * pipeline into somebody else's table.
  */
 extern void ki_target_check(Relation target, Oid owner);
+
+/* Raise 42501 unless this role may insert into all of these columns. */
+extern void ki_target_check_columns(Relation target, const AttrNumber *attnums,
+									int ncolumns, Oid owner);
 
 /*
  * Open a pipeline's target for writing: by OID, else by its remembered name

@@ -95,18 +95,23 @@ sleep_on(const KiLoader *loader, long wait_ms)
 	return (woken_by & WL_LATCH_SET) != 0;
 }
 
-/* Sleep out a back-off; a change that somebody commits ends it early. */
+/* Sleep out a back-off; only resume() and the like end it early. */
 static void
 sleep_out(int wait_ms)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+	long		left_ms = wait_ms;
 
 	ki_slot_set_retry(until);
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 wait_ms, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
+	while (left_ms > 0 && !ki_slot_take_nudge())
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 left_ms, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		left_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+	}
 	ki_slot_set_retry(0);
-	CHECK_FOR_INTERRUPTS();
 }
 
 /* Every transaction of ours waits for locks only so long. */

@@ -77,7 +77,7 @@ jansson_files='json.c'
 curl_files=''
 
 # What nobody but the extension itself and its tests uses: functions and settings.
-undocumented='fdw_validator *_rows fault'
+undocumented='fdw_validator *_rows is_mine fault'
 
 install_script=$(find sql -maxdepth 1 -name "kafka_ingest--*.sql" ! -name "*--*--*" 2> /dev/null | sort -V | tail -n 1)
 documents=()

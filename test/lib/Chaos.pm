@@ -119,7 +119,7 @@ sub await_next_moment
 	my ($self) = @_;
 	my $left = $self->{blows} - $self->{struck};
 	return 0 if $left == 0;
-	my $rows = $self->{node}->poll_until($self->_moment_sql(rand(1.8) / ($left + 2)), qr/^\d/);
+	my $rows = $self->{node}->poll_until($self->_moment_sql(rand(1.4) / ($left + 2)), qr/^\d/);
 	my (%partitions, %left);
 	foreach my $row (split / /, $rows)
 	{
@@ -164,12 +164,15 @@ sub _look
 	my ($self, $worker) = @_;
 	my ($timed_out, $out, $err) = (0, '', '');
 	my $partitions = join ', ', @{ $worker->{partitions} };
-	my $status = $self->{node}->psql('postgres',
-		'SELECT a.backend_xid IS NOT NULL, (SELECT sum(s.next_offset) '
-		  . $self->_positions_sql
-		  . " AND s.partition IN ($partitions))"
-		  . " FROM pg_stat_activity a WHERE a.pid = $worker->{pid}",
-		stdout => \$out, stderr => \$err, timeout => LOOK_SECONDS, timed_out => \$timed_out);
+	# a broken pipe, when psql finds no server, is no look either
+	my $status = eval {
+		$self->{node}->psql('postgres',
+			'SELECT a.backend_xid IS NOT NULL, (SELECT sum(s.next_offset) '
+			  . $self->_positions_sql
+			  . " AND s.partition IN ($partitions))"
+			  . " FROM pg_stat_activity a WHERE a.pid = $worker->{pid}",
+			stdout => \$out, stderr => \$err, timeout => LOOK_SECONDS, timed_out => \$timed_out);
+	};
 	return 0 if $timed_out || !defined $status || $status != 0;
 	return 0 if $out !~ /^([tf])\|(\d+)$/;
 	$worker->{in_flight} = $1 eq 't' ? 1 : 0;

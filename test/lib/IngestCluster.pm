@@ -110,10 +110,13 @@ sub try_query
 {
 	my ($self, $query, %options) = @_;
 	my ($out, $err) = ('', '');
-	my $status = $self->psql($options{dbname} // 'postgres', $query,
-		stdout => \$out, stderr => \$err, on_error_die => 0);
-	$self->{last_error} = $err;
-	return $status == 0 ? $out : undef;
+	# without a server psql may end before it was given the query: a broken pipe
+	my $status = eval {
+		$self->psql($options{dbname} // 'postgres', $query,
+			stdout => \$out, stderr => \$err, on_error_die => 0);
+	};
+	$self->{last_error} = defined $status ? $err : $@;
+	return defined $status && $status == 0 ? $out : undef;
 }
 
 # Waits until the query returns what is expected ('t'; or a regular

@@ -21,7 +21,7 @@ $node->connect_kafka($kafka);
 $node->safe_psql('postgres', qq{
 	CREATE TABLE target (id bigint, _partition int, _offset bigint);
 	SELECT kafka_ingest.create_pipeline('p', topic => '$topic', target => 'target',
-		batch_max_messages => 3);
+		batch_max_messages => 6);
 });
 
 while ($chaos->await_next_moment)

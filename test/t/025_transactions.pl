@@ -73,4 +73,17 @@ wait_for_end(26, 'after a restart');
 is($node->safe_psql('postgres', 'SELECT messages, loaded, ignored, gaps FROM kafka_ingest.status'),
 	'12|12|0|0', 'the counts are those of the rows');
 
+# All of it again, in one go and in tiny batches, which end among aborted messages
+# and control records.
+$node->safe_psql('postgres', qq{
+	CREATE TABLE target_of_again (LIKE target);
+	SELECT kafka_ingest.create_pipeline('again', topic => '$topic', target => 'target_of_again',
+		batch_max_messages => 2);
+});
+$node->wait_for_position_sum('again', 26);
+is($node->safe_psql('postgres', 'SELECT string_agg(t::text, $$ $$ ORDER BY _offset) FROM target_of_again t'),
+	$node->safe_psql('postgres', 'SELECT string_agg(t::text, $$ $$ ORDER BY _offset) FROM target t'),
+	'a pipeline that comes later loads the same');
+$node->poll_until(q{SELECT state, lag FROM kafka_ingest.status WHERE pipeline = 'again'}, 'running|0');
+
 done_testing();

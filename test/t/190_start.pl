@@ -65,7 +65,7 @@ is(gaps($some), '1|0|99|start', 'one gap');
 my $beyond = load(q{, start_offsets => '{"0": 101}'}, no_wait => 1);
 $node->wait_for_state($beyond, qr/^stopped/);
 like($node->safe_psql('postgres', "SELECT detail FROM kafka_ingest.status WHERE pipeline = '$beyond'"),
-	qr/partition 0.*100.*101/, 'beyond the end: stopped, with the numbers');
+	qr/partition 0.*101.*99/, 'beyond the end: stopped, with the numbers');
 
 # later messages: each goes on from where it is
 $kafka->produce($topic, count => 300, from => 300, set => 100);
@@ -101,7 +101,8 @@ pass('before the beginning: stopped');
 
 # ---- a timestamp --------------------------------------------------------------------------
 
-my $timed = $kafka->create_topic('timed', partitions => 2);
+# times of long ago, which retention must leave alone
+my $timed = $kafka->create_topic('timed', partitions => 2, config => { 'retention.ms' => -1 });
 my $ms = 1_700_000_000_000;
 $kafka->produce_messages($timed,
 	map { { partition => $_ % 2, value => qq({"id": $_}), timestamp => $ms + 1000 * $_ } } 0 .. 99);

@@ -72,7 +72,7 @@ $node->safe_psql('postgres', qq{
 	SELECT kafka_ingest.create_pipeline('standing', topic => '$topic', target => 'standing')});
 $node->wait_for_state('standing', 'retrying/database_error');
 like($node->safe_psql('postgres', q{SELECT detail FROM kafka_ingest.status WHERE pipeline = 'standing'}),
-	qr/no_such_table.*42P01/, 'an error that every message has stops nothing');
+	qr/42P01/, 'an error that every message has stops nothing');
 is($node->position_sum('standing'), 0, 'no offset moved');
 $node->safe_psql('postgres', 'CREATE TABLE no_such_table ()');
 $node->wait_for_position_sum('standing', 500);
