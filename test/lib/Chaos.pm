@@ -181,6 +181,13 @@ sub _look
 	return 1;
 }
 
+sub _any_worker
+{
+	my ($self) = @_;
+	my @workers = @{ $self->{workers} };
+	return $workers[ rand @workers ];
+}
+
 # Stops a worker, by chance one of those that have work, with SIGSTOP and looks
 # what it is doing. Every fourth is taken as it is, the others only with a batch in
 # flight: else it goes on for a moment and is looked at again. The process stays
@@ -189,11 +196,19 @@ sub freeze_worker
 {
 	my ($self) = @_;
 	my $any = $self->{struck} % 4 == 3;
-	my @workers = @{ $self->{workers} };
-	my $worker = $workers[ rand @workers ];
+	my $worker = $self->_any_worker;
 	foreach (1 .. MAX_LOOKS)
 	{
-		_freeze($worker->{pid}) or croak "cannot stop process $worker->{pid}";
+		if (!_freeze($worker->{pid}))
+		{
+			# it has ended since it was listed: wait for the next one
+			note("process $worker->{pid} is gone");
+			kill 'CONT', $worker->{pid};
+			$self->{gone} = [ $worker->{pid} ];
+			$self->await_next_moment or croak 'the load ended';
+			$worker = $self->_any_worker;
+			next;
+		}
 		$self->{looks}++;
 		return $worker if $self->_look($worker) && ($any || $worker->{in_flight});
 		kill 'CONT', $worker->{pid};

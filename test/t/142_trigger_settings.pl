@@ -52,8 +52,6 @@ for my $round (1 .. 3)
 	$node->wait_for_position_sum('p', $sum);
 }
 my $row = '2026-02-03 04:05:06+00|2026-02-03|1 day -02:00:00|\x41|{1,NULL}|app|app UTC ISO, MDY 10s';
-my $query = q{SET timezone = 'UTC'; SET datestyle = 'ISO, MDY';
-	SELECT count(*), at, day, span, bytes, list, schema, settings FROM app.target GROUP BY 2, 3, 4, 5, 6, 7, 8};
 # In one batch, too, a trigger's SET counts for the triggers after it: that is the batch's session.
 my $first = q{SET timezone = 'UTC'; SET datestyle = 'ISO, MDY';
 	SELECT at, day, span, bytes, list, schema, settings FROM app.target WHERE _offset = };

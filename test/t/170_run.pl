@@ -58,7 +58,6 @@ is( $node->safe_psql('postgres', q{
 
 # to the end as it was at the call: it does not run after a producer for ever
 my $producer = $kafka->produce_background($topic, count => 1_000_000, rate => 3000, set => 100);
-my $before = $kafka->offsets($topic);
 like(run(''), qr/^\d+\|0\|t$/, 'it ends while messages keep coming');
 ok($producer->is_running, 'they do');
 $producer->kill9;

@@ -69,14 +69,13 @@ is(value(q{wait_for('p', 1, 499)}), 't', 'a message that is there');
 
 my $waiting = start_waiting(q{wait_for('p', 0, 549, '100s')});
 $kafka->produce($topic, count => 100, from => 1000, partition => 0);
-my $started = time;
 is(finish_waiting($waiting), "t\n", 'wait_for() wakes when its message is loaded');
 is( $node->safe_psql('postgres', 'SELECT count(*) FROM target WHERE _partition = 0 AND _offset = 549'),
 	1, 'which is visible then');
 
 # ---- false -----------------------------------------------------------------------------
 
-$started = time;
+my $started = time;
 is(value(q{wait_for('p', 0, 600, '300ms')}), 'f', 'a message that does not come');
 cmp_ok(time - $started, '>=', 0.3, 'not before the timeout');
 cmp_ok(time - $started, '<', 20, 'nor much later');

@@ -49,7 +49,6 @@ sub gaps
 
 # ---- refusals --------------------------------------------------------------------------
 
-my $bound = qr/DETAIL:  .*500/;
 refused(q{start_offsets => '{"0": 100}'}, qr/55000.*DETAIL:.*500.*HINT:.*allow_duplicates/s, 'backwards');
 refused(q{start_offsets => '{"0": 501}'}, qr/22023.*501.*beyond the end.*500/s, 'beyond the end');
 refused(q{start_offsets => '{"7": 0}'}, qr/22023.*partition 7/, 'a partition that is not there');

@@ -110,7 +110,7 @@ is(sql('SELECT messages, loaded FROM kafka_ingest.status'), sql('SELECT count(*)
 	'status counts what is in the original');
 
 # to and fro, at any moment of a batch
-foreach (1 .. 15)
+foreach (1 .. 40)
 {
 	my $sum = $node->position_sum('renamed');
 	sql('BEGIN; ALTER SCHEMA app RENAME TO app_new; ALTER SCHEMA app_old RENAME TO app; COMMIT');
