@@ -102,38 +102,4 @@ ALTER SYSTEM RESET kafka_ingest.site;
 ALTER ROLE regress_ki_anna SET kafka_ingest.max_pipelines_per_role = 3;
 ALTER ROLE regress_ki_anna RESET kafka_ingest.max_pipelines_per_role;
 
--- --------------------------------------------------------------------------
--- What a reload changes at once
--- --------------------------------------------------------------------------
-CREATE TABLE ki_settings (value bigint);
-SELECT kafka_ingest.create_connection('regress_ki', brokers => '127.0.0.1:1');
-SET client_min_messages = warning;
-ALTER SYSTEM SET kafka_ingest.enabled = off;
-SELECT pg_reload_conf();
-SELECT pg_sleep(1);
-SHOW kafka_ingest.enabled;
-SELECT kafka_ingest.create_pipeline('settings', 't', 'ki_settings', connection => 'regress_ki');
-SELECT state, reason, detail FROM kafka_ingest.status WHERE pipeline = 'settings';
-ALTER SYSTEM RESET kafka_ingest.enabled;
-ALTER SYSTEM SET kafka_ingest.databases = 'no_such_database, "Another one"';
-SELECT pg_reload_conf();
-SELECT pg_sleep(1);
-SELECT state, reason, detail FROM kafka_ingest.status WHERE pipeline = 'settings';
-ALTER SYSTEM RESET kafka_ingest.databases;
-SELECT pg_reload_conf();
-SELECT pg_sleep(1);
-DO $$
-DECLARE
-    found text;
-BEGIN
-    FOR i IN 1 .. 300 LOOP
-        SELECT state INTO found FROM kafka_ingest.status WHERE pipeline = 'settings';
-        EXIT WHEN found IN ('running', 'reconnecting');
-        PERFORM pg_sleep(0.1);
-    END LOOP;
-    RAISE WARNING '% loading', CASE WHEN found IN ('running', 'reconnecting') THEN 'goes on' ELSE found || ' is not' END;
-END $$;
-SELECT count(*) FROM kafka_ingest.drop_pipeline('settings');
-SELECT kafka_ingest.drop_connection('regress_ki');
-DROP TABLE ki_settings;
 DROP ROLE regress_ki_anna;

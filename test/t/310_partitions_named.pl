@@ -83,17 +83,25 @@ foreach my $p (qw(one two))
 # ---- named before it exists -------------------------------------------------------------------
 
 my $growing = $kafka->create_topic('growing');
+my $missing = $kafka->create_topic('missing');
 $kafka->produce($growing, count => 300);
 sql(qq{
 	CREATE TABLE early (LIKE one);
 	CREATE TABLE late (LIKE one);
 	SELECT kafka_ingest.create_pipeline('early', topic => '$growing', target => 'early', partitions => '{0,1}');
-	SELECT kafka_ingest.create_pipeline('late', topic => '$growing', target => 'late', partitions => '{1,0}', start_from => 'latest')});
+	SELECT kafka_ingest.create_pipeline('late', topic => '$growing', target => 'late', partitions => '{1,0}', start_from => 'latest');
+	CREATE TABLE missing (LIKE one);
+	SELECT kafka_ingest.create_pipeline('missing', topic => '$missing', target => 'missing', partitions => '{1}')});
 ok_caught_up($_) foreach qw(early late);
 is(positions('early'), '0=300', 'the partition that is there is loaded');
 is($node->state('early'), 'running', 'and the one that is not is no trouble');
 my $pid = $node->worker_pid('early');
+$kafka->produce($missing, count => 100);
+$node->wait_for_state('missing', 'running');
+pass('nor when none of those named is there');
 $kafka->create_partitions($growing, 3);
+$kafka->create_partitions($missing, 2);
+$kafka->produce($missing, count => 100, partition => 1);
 produce_each($growing, 3, 250);
 foreach my $p (qw(early late))
 {
@@ -104,16 +112,6 @@ $node->ledger_check('early', $growing, { 0 => 550, 1 => 250 });
 $node->ledger_check('late', $growing, { 0 => 250, 1 => 250 },
 	name => 'start_from latest: nothing of the partition that appeared is left out');
 is($node->worker_pid('early'), $pid, 'the same process reads it');
-
-# only what is not there yet
-my $missing = $kafka->create_topic('missing');
-sql(qq{
-	CREATE TABLE missing (LIKE one);
-	SELECT kafka_ingest.create_pipeline('missing', topic => '$missing', target => 'missing', partitions => '{1}')});
-$kafka->produce($missing, count => 100);
-$node->wait_for_state('missing', 'running');
-$kafka->create_partitions($missing, 2);
-$kafka->produce($missing, count => 100, partition => 1);
 $node->wait_for_position_sum('missing', 100);
 $node->ledger_check('missing', $missing, { 1 => 100 });
 

@@ -77,8 +77,7 @@ is( sql(q{SELECT _partition, max(_offset) FILTER (WHERE who = 'alice') + 1 = min
 	"0|t|0\n1|t|0", 'up to one message it was alice, from the next one on bob');
 is(sql(q{SELECT count(DISTINCT who || pid) FROM target}), 4, 'no process loaded as both');
 like(as_role('alice', q{pause('p')}), qr/ERROR:  42/, 'it is no longer hers');
-is(as_role('alice', q{version()}) =~ /ERROR/ ? 1 : sql(q{SET SESSION AUTHORIZATION alice; SELECT count(*) FROM kafka_ingest.pipelines}),
-	0, 'nor does she see it');
+is(sql(q{SET SESSION AUTHORIZATION alice; SELECT count(*) FROM kafka_ingest.pipelines}), 0, 'nor does she see it');
 like(sql(q{SELECT string_agg(event || ' ' || detail || ' ' || by, ',') FROM kafka_ingest.events WHERE event = 'alter'}),
 	qr/^alter owner postgres$/, 'the event says so');
 
@@ -110,7 +109,7 @@ else
 	sql('ALTER ROLE carol NOINHERIT; GRANT bob TO carol; GRANT alice TO carol');
 }
 ok_refused('carol', 'alice', qr/ERROR:  42/, 'a member of the owner that does not inherit gives nothing away');
-is(as_role('carol', q{pause('p')}) =~ /ERROR:  42/ ? 'refused' : 'done', 'refused', 'and does nothing else with it');
+like(as_role('carol', q{pause('p')}), qr/ERROR:  42/, 'nor does anything else with it');
 sql('REVOKE bob, alice FROM carol');
 
 # to a role one is a member of

@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $kafka = KafkaBroker->shared;
-my $node = IngestCluster->new('main');
+my $node = IngestCluster->new('main', conf => "kafka_ingest.retry_backoff_max = '300ms'\n");
 my $topic = $kafka->create_topic('locks', partitions => 2);
 my $columns = '(id bigint, _partition int, _offset bigint)';
 
