@@ -55,6 +55,7 @@ struct KiBatch
 {
 	const KiPipeline *pipeline;
 	const KiTransaction *transaction;
+	const bool *is_stale;		/* the connection changed */
 	MemoryContext batch_context;	/* reset at the start of every batch */
 	MemoryContext row_context;	/* reset per message */
 
@@ -99,7 +100,8 @@ ki_transaction_commit(const KiTransaction *transaction)
 }
 
 KiBatch *
-ki_batch_create(const KiPipeline *pipeline, const KiTransaction *transaction)
+ki_batch_create(const KiPipeline *pipeline, const KiTransaction *transaction,
+				const bool *is_stale)
 {
 	static bool is_registered = false;
 	KiBatch    *batch = palloc0(sizeof(KiBatch));
@@ -110,6 +112,7 @@ ki_batch_create(const KiPipeline *pipeline, const KiTransaction *transaction)
 
 	batch->pipeline = pipeline;
 	batch->transaction = transaction;
+	batch->is_stale = is_stale;
 	batch->batch_context = AllocSetContextCreate(CurrentMemoryContext,
 												 "kafka_ingest batch",
 												 ALLOCSET_DEFAULT_SIZES);
@@ -626,7 +629,7 @@ apply_locked(KiBatch *batch, Advances *advances, KiPosition *positions,
 	if (!ki_catalog_is_installed())
 		return KI_OUTCOME_CHANGED;
 	ki_lock_pipeline(batch->pipeline->id, false);
-	if (!is_unchanged(batch->pipeline))
+	if (*batch->is_stale || !is_unchanged(batch->pipeline))
 		return KI_OUTCOME_CHANGED;
 	if (XactReadOnly)
 		ereport(ERROR,

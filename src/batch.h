@@ -46,10 +46,12 @@ typedef struct KiBatch KiBatch;
 /*
  * What applies the batches of a pipeline; keeps the compiled mapping and the
  * writer while the target is unchanged.  In the current memory context, which
- * must live as long as pipeline does.
+ * must live as long as pipeline does.  *is_stale is set by invalidations when
+ * what the messages were read through has changed: they are not applied then.
  */
 extern KiBatch *ki_batch_create(const KiPipeline *pipeline,
-								const KiTransaction *transaction);
+								const KiTransaction *transaction,
+								const bool *is_stale);
 extern void ki_batch_free(KiBatch *batch);
 
 /*

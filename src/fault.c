@@ -143,6 +143,16 @@ ki_error_condition(int sqlerrcode)
 	return name ? name : "error";
 }
 
+/* The PL/pgSQL function an error came from, which names no value. */
+static void
+append_function(StringInfo buf, const char *context)
+{
+	const char *line = context ? strstr(context, "PL/pgSQL function ") : NULL;
+
+	if (line)
+		appendStringInfo(buf, ", in %.*s", (int) strcspn(line, "\n"), line);
+}
+
 char *
 ki_error_text(const ErrorData *error, bool in_rows)
 {
@@ -158,5 +168,7 @@ ki_error_text(const ErrorData *error, bool in_rows)
 		appendStringInfo(&buf, ", column \"%s\"", error->column_name);
 	if (error->constraint_name)
 		appendStringInfo(&buf, ", constraint \"%s\"", error->constraint_name);
+	if (in_rows)
+		append_function(&buf, error->context);
 	return buf.data;
 }

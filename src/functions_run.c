@@ -33,8 +33,6 @@
 
 PG_FUNCTION_INFO_V1(kafka_ingest_run);
 
-#define NETWORK_WAIT_MS 1000
-
 /* --- transactions of a procedure --- */
 static void
 begin_in_procedure(void)
@@ -188,8 +186,8 @@ bear_trouble(Run *run)
 		raise_trouble(run);
 }
 
-/* The end of every partition as it is now; false: the time is over. */
-static bool
+/* The end of every partition, as opening found it during this call. */
+static void
 note_ends(Run *run)
 {
 	KiLoader   *loader = run->loader;
@@ -198,22 +196,10 @@ note_ends(Run *run)
 										(loader->npositions + 1) * sizeof(KiGoal));
 	for (int i = 0; i < loader->npositions; i++)
 	{
-		KiGoal	   *goal = &run->goals[i];
-		int64		low;
-
-		goal->partition = loader->positions[i].partition;
-		while (ki_source_watermarks(loader->source, loader->positions[i].topic,
-									goal->partition, NETWORK_WAIT_MS, &low,
-									&goal->end) != KI_ANSWER_OK)
-		{
-			bear_trouble(run);
-			if (is_over(run))
-				return false;
-		}
-		run->trouble_since = 0;
+		run->goals[i].partition = loader->positions[i].partition;
+		run->goals[i].end = loader->stable_offsets[i];
 	}
 	run->ngoals = loader->npositions;
-	return true;
 }
 
 static bool
@@ -307,8 +293,7 @@ run_to_end(Run *run)
 		return;
 	if (!run->loader->is_open)
 		raise_stop(run);
-	if (!note_ends(run))
-		return;
+	note_ends(run);
 	while (go_round(run))
 		CHECK_FOR_INTERRUPTS();
 }

@@ -178,11 +178,14 @@ ki_loader_read_positions(KiLoader *loader)
 	{
 		pfree(loader->positions);
 		pfree(loader->ends);
+		pfree(loader->stable_offsets);
 	}
 	loader->positions = MemoryContextAllocZero(loader->load_context,
 											   capacity * sizeof(KiPosition));
 	loader->ends = MemoryContextAllocZero(loader->load_context,
 										  capacity * sizeof(int64));
+	loader->stable_offsets = MemoryContextAllocZero(loader->load_context,
+													capacity * sizeof(int64));
 	loader->npositions = 0;
 	foreach(cell, rows)
 	{
@@ -218,7 +221,8 @@ load_configuration(KiLoader *loader)
 	if (!loader->connection)
 		return;
 	loader->phase = KI_PHASE_TARGET;
-	loader->batch = ki_batch_create(pipeline, loader->transaction);
+	loader->batch = ki_batch_create(pipeline, loader->transaction,
+									&connection_is_stale);
 	loader->wants_headers = ki_batch_prepare(loader->batch);
 	remember_target(loader, ki_batch_target(loader->batch));
 }

@@ -42,6 +42,7 @@ typedef struct KiLoader
 	KiMessages *messages;
 	KiPosition *positions;		/* of this worker, by partition */
 	int64	   *ends;			/* as many; -1: not at the end */
+	int64	   *stable_offsets; /* as many; the log's end when it was opened */
 	int			npositions;
 	int			npartitions;	/* the topic's, as of opening */
 	int			missing_answers;	/* in a row: no such topic */
@@ -121,7 +122,8 @@ extern KiStep ki_loader_stop(KiLoader *loader, const char *reason,
 /*
  * Find out where partitions start that have no position yet and store it;
  * part of opening (resolve.c).  A topic that is not there counts as met once
- * nobody knew it for half a minute; then all its partitions start at 0.
+ * nobody knew it for two seconds; then "latest" means 0 for all its
+ * partitions.
  */
 extern KiStep ki_resolve_positions(KiLoader *loader, const KiCluster *cluster);
 extern KiStep ki_resolve_missing_topic(KiLoader *loader);

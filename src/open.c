@@ -38,7 +38,8 @@ create_source(KiLoader *loader)
  * the pipeline, with the numbers.
  */
 static KiStep
-check_position(KiLoader *loader, const KiPosition *position, bool *check_last)
+check_position(KiLoader *loader, const KiPosition *position, bool *check_last,
+			   int64 *stable_offset)
 {
 	int64		low;
 	int64		stable;
@@ -61,6 +62,7 @@ check_position(KiLoader *loader, const KiPosition *position, bool *check_last)
 											   position->topic, position->partition,
 											   stable, position->next_offset));
 	*check_last = position->last_offset >= low;
+	*stable_offset = stable;
 	return KI_STEP_OK;
 }
 
@@ -75,7 +77,8 @@ assign(KiLoader *loader)
 
 		CHECK_FOR_INTERRUPTS();
 		loader->ends[i] = -1;
-		step = check_position(loader, &loader->positions[i], &check_last[i]);
+		step = check_position(loader, &loader->positions[i], &check_last[i],
+							  &loader->stable_offsets[i]);
 		if (step != KI_STEP_OK)
 			return step;
 	}

@@ -18,7 +18,7 @@
 #include "start.h"
 
 #define NETWORK_WAIT_MS 1000
-#define ABSENT_AFTER_MS 30000	/* a topic nobody knows for so long is absent */
+#define ABSENT_AFTER_MS 2000	/* a topic nobody knows for so long is absent */
 
 static bool
 has_position(List *rows, const char *topic, int32 partition)
@@ -173,10 +173,15 @@ ki_resolve_missing_topic(KiLoader *loader)
 {
 	KiStep		step = KI_STEP_OK;
 
-	/* A broker that catches up after its start may not know it yet. */
+	/*
+	 * A broker that catches up after its start may not know it yet, so wait
+	 * for a second answer.  Only "latest" means something else for a topic
+	 * that was not there: all of it is new.
+	 */
 	if (loader->missing_answers++ == 0)
 		loader->missing_since = GetCurrentTimestamp();
 	if (!loader->pipeline->resolved &&
+		strcmp(loader->pipeline->start_from, "latest") == 0 &&
 		TimestampDifferenceExceeds(loader->missing_since, GetCurrentTimestamp(),
 								   ABSENT_AFTER_MS))
 		step = store(loader, NULL, 0, NULL);
