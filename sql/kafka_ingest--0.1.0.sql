@@ -97,7 +97,7 @@ COMMENT ON TABLE kafka_ingest.gap IS 'ranges of offsets that were not loaded, an
 CREATE TABLE kafka_ingest.event (
     at                 timestamptz NOT NULL,
     pipeline           text NOT NULL,
-    owner              text NOT NULL,
+    owner              oid NOT NULL,
     event              text NOT NULL,
     detail             text,
     by                 text NOT NULL
@@ -474,9 +474,7 @@ COMMENT ON VIEW kafka_ingest.gaps IS
 CREATE VIEW kafka_ingest.events WITH (security_barrier) AS
     SELECT e.at, e.pipeline, e.event, e.detail, e.by
     FROM kafka_ingest.event e
-    WHERE EXISTS (SELECT FROM pg_catalog.pg_roles r
-                  WHERE r.rolname = e.owner AND pg_catalog.pg_has_role(r.oid, 'USAGE'))
-       OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user);
+    WHERE pg_catalog.pg_has_role(e.owner, 'USAGE');
 COMMENT ON VIEW kafka_ingest.events IS 'what people and workers did to my pipelines, also to dropped ones';
 
 CREATE VIEW kafka_ingest.dead_letters WITH (security_barrier) AS

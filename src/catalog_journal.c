@@ -108,13 +108,12 @@ void
 ki_event_insert(const KiPipeline *pipeline, const char *event,
 				const char *detail)
 {
-	char	   *owner = GetUserNameFromId(pipeline->owner, true);
 	Datum		values[EVENT_NCOLS];
 	bool		nulls[EVENT_NCOLS] = {false};
 
 	values[EVENT_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[EVENT_PIPELINE - 1] = CStringGetTextDatum(pipeline->name);
-	values[EVENT_OWNER - 1] = CStringGetTextDatum(owner ? owner : pipeline->owner_name);
+	values[EVENT_OWNER - 1] = ObjectIdGetDatum(pipeline->owner);
 	values[EVENT_EVENT - 1] = CStringGetTextDatum(event);
 	values[EVENT_DETAIL - 1] = ki_text_or_null(detail, &nulls[EVENT_DETAIL - 1]);
 	values[EVENT_BY - 1] = current_user_text();

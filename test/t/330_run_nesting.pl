@@ -13,7 +13,11 @@ use Time::HiRes qw(time);
 
 my $kafka = KafkaBroker->shared;
 # little memory: so that not all is fetched when the broker goes away
-my $node = IngestCluster->new('main', conf => "kafka_ingest.worker_memory = '1MB'\n");
+my $node = IngestCluster->new('main', conf => <<'END');
+kafka_ingest.worker_memory = '1MB'
+kafka_ingest.lock_timeout = '100s'
+max_prepared_transactions = 5
+END
 my $columns = '(id bigint, _partition int, _offset bigint)';
 
 # Locks on pipelines that outlive a batch's transaction.
@@ -34,12 +38,12 @@ sub session
 # A session of its own, and its end: what it printed, the errors, how long it took.
 sub start_session
 {
-	my ($sql) = @_;
+	my (@statements) = @_;
 	my %session = (out => '', err => '');
 	my $now = 'SELECT extract(epoch FROM clock_timestamp())';
-	my $input = "\\set VERBOSITY verbose\n$now;\n$sql;\n$now;\n";
-	$session{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ],
-		'<', \$input, '>', \$session{out}, '2>', \$session{err}, IPC::Run::timeout(180));
+	$session{run} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-v', 'VERBOSITY=verbose', map { ('-c', $_) } $now, @statements, $now ],
+		'<', \undef, '>', \$session{out}, '2>', \$session{err}, IPC::Run::timeout(180));
 	return \%session;
 }
 
@@ -84,8 +88,8 @@ sql(qq{
 	CREATE TABLE dead $columns;
 	SELECT kafka_ingest.create_pipeline('dead', topic => 'x', target => 'dead', connection => 'dead', paused => true);
 	SELECT kafka_ingest.create_pipeline('dead2', topic => 'x', target => 'dead', connection => 'dead', paused => true)});
-my $without = start_session("CALL kafka_ingest.run('dead'); $locks AND pid = pg_backend_pid()");
-my $with = start_session("CALL kafka_ingest.run('dead2', timeout => '3s'); $locks AND pid = pg_backend_pid()");
+my $without = start_session(q{CALL kafka_ingest.run('dead')}, "$locks AND pid = pg_backend_pid()");
+my $with = start_session(q{CALL kafka_ingest.run('dead2', timeout => '3s')}, "$locks AND pid = pg_backend_pid()");
 my $own = KafkaBroker->new;
 is(finish_session($with)->{out}, "0|0|f\n0", 'no broker, with a timeout: caught_up is false, and no lock is left');
 is($with->{err}, '', 'without an error');
@@ -99,19 +103,17 @@ $own->produce($away_topic, count => 400, template => '{"id": %d, "pad": "' . ('x
 sql(qq{
 	SELECT kafka_ingest.create_connection('own', brokers => '@{[$own->brokers]}');
 	CREATE TABLE away $columns;
+	CREATE TABLE gate (id int);
 	CREATE FUNCTION wait_a_moment() RETURNS trigger LANGUAGE plpgsql AS
-		'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END';
+		'BEGIN PERFORM 1 FROM gate; RETURN NULL; END';
 	CREATE TRIGGER t AFTER INSERT ON away FOR EACH STATEMENT EXECUTE FUNCTION wait_a_moment();
 	SELECT kafka_ingest.create_pipeline('away', topic => '$away_topic', target => 'away', connection => 'own',
 		batch_max_messages => 1, paused => true)});
-my $holder = start_session(q{SELECT pg_advisory_lock(1); SELECT pg_sleep(600)});
-$node->poll_until(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted}, '1');
-my $away = start_session("SET lock_timeout = 0; CALL kafka_ingest.run('away'); $locks AND pid = pg_backend_pid()");
-$node->poll_until(q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, '1');
+sql(q{BEGIN; LOCK TABLE gate; PREPARE TRANSACTION 'gate'});
+my $away = start_session(q{CALL kafka_ingest.run('away')}, "$locks AND pid = pg_backend_pid()");
+$node->poll_until(q{SELECT count(*) FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted}, '1');
 $own->kill9;
-sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid();
-	SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock'});
-$holder->{run}->kill_kill(grace => 0);
+sql(q{COMMIT PREPARED 'gate'});
 
 # ---- by user code of another load ---------------------------------------------------------------
 
@@ -200,13 +202,13 @@ is($out, '0', 'leaves no lock in the session');
 like($err, qr/ERROR:  57014.*statement timeout/, 'a statement timeout in a block');
 is($out, '0', 'leaves no lock in the session');
 
-my $cancelled = start_session("CALL kafka_ingest.run('failing'); $locks");
+my $cancelled = start_session(q{CALL kafka_ingest.run('failing')}, $locks);
 $node->poll_until(q{SELECT wait_event FROM pg_stat_activity WHERE query LIKE 'CALL kafka_ingest.run(''failing%'}, 'PgSleep');
 is(sql($locks), 1, 'while it runs it holds one');
 sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'CALL kafka_ingest.run(''failing%'});
 like(finish_session($cancelled)->{err}, qr/ERROR:  57014.*user request/, 'pg_cancel_backend()');
 is($cancelled->{out}, '0', 'leaves no lock in the session');
-$cancelled = start_session("CALL kafka_ingest.run('failing')");
+$cancelled = start_session(q{CALL kafka_ingest.run('failing')});
 $node->poll_until(q{SELECT wait_event FROM pg_stat_activity WHERE query LIKE 'CALL kafka_ingest.run(''failing%'}, 'PgSleep');
 sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'CALL kafka_ingest.run(''failing%'});
 $cancelled->{run}->finish;
