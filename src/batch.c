@@ -381,35 +381,6 @@ judge(KiBatch *batch, int index)
 }
 
 /*
- * Was the error raised over one message's own bytes?  Input functions of types
- * such as tsquery or regclass raise what elsewhere speaks of objects.
- */
-static bool
-is_blamed_while_mapping(const KiBatch *batch, const ErrorData *error)
-{
-	if (!batch->is_mapping)
-		return false;
-	if (ki_error_class(error->sqlerrcode) == KI_ERROR_MESSAGE)
-		return true;
-	if (!ki_map_current_column(batch->map))
-		return false;
-	switch (error->sqlerrcode)
-	{
-		case ERRCODE_SYNTAX_ERROR:
-		case ERRCODE_INVALID_NAME:
-		case ERRCODE_UNDEFINED_TABLE:
-		case ERRCODE_UNDEFINED_COLUMN:
-		case ERRCODE_UNDEFINED_OBJECT:
-		case ERRCODE_AMBIGUOUS_FUNCTION:
-		case ERRCODE_UNDEFINED_FUNCTION:
-		case ERRCODE_UNDEFINED_SCHEMA:
-			return true;
-		default:
-			return false;
-	}
-}
-
-/*
  * Apply [lo, hi) up to the first bad message.  Afterwards either there is a
  * reject, or all are applied.
  */
@@ -426,7 +397,7 @@ isolate(KiBatch *batch, int lo, int hi)
 		ReThrowError(error);
 
 	/* An input function failed: the culprit is known. */
-	if (is_blamed_while_mapping(batch, error))
+	if (batch->is_mapping && ki_error_class(error->sqlerrcode) == KI_ERROR_MESSAGE)
 	{
 		int			culprit = batch->current;
 		const char *column = ki_map_current_column(batch->map);

@@ -60,6 +60,12 @@
 #define KI_TRANSACTION_TIMEOUT NULL
 #endif
 
+#if PG_VERSION_NUM >= 170000
+#define ki_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode), false)
+#else
+#define ki_lock_held_by_me(tag, mode) LockHeldByMe((tag), (mode))
+#endif
+
 /* May this role hand something to that one? */
 #if PG_VERSION_NUM >= 160000
 #define ki_check_can_give_to(role, owner) check_can_set_role((role), (owner))

@@ -220,3 +220,21 @@ ki_connection_load(const char *name, Oid user, Jsonb *extra, bool missing_ok)
 	check_sasl(connection);
 	return connection;
 }
+
+bool
+ki_connection_equal(const KiConnection *a, const KiConnection *b)
+{
+	if (strcmp(a->brokers, b->brokers) != 0 ||
+		a->nproperties != b->nproperties)
+		return false;
+
+	/* Names are unique, so the same number of matches is the same set. */
+	for (int i = 0; i < a->nproperties; i++)
+	{
+		KiProperty *other = find_property(b, a->properties[i].name);
+
+		if (other == NULL || strcmp(a->properties[i].value, other->value) != 0)
+			return false;
+	}
+	return true;
+}

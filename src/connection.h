@@ -53,4 +53,7 @@ extern void ki_property_check(const char *name, const char *value,
 extern KiConnection *ki_connection_load(const char *name, Oid user,
 										Jsonb *extra, bool missing_ok);
 
+/* Same brokers and properties? */
+extern bool ki_connection_equal(const KiConnection *a, const KiConnection *b);
+
 #endif							/* KI_CONNECTION_H */

@@ -87,6 +87,7 @@ typedef struct Run
 	KiGoal	   *goals;			/* where partitions ended at the call */
 	int			ngoals;
 	TimestampTz trouble_since;	/* the broker does not answer; 0: it does */
+	int64		seen_messages;	/* when it last did */
 	bool		is_caught_up;
 } Run;
 
@@ -223,8 +224,11 @@ check_health(Run *run)
 	ki_loader_trouble(run->loader, &reason, &detail);
 	if (reason)
 		bear_trouble(run);
-	else
+	else if (run->loader->total_messages > run->seen_messages)
+	{
+		run->seen_messages = run->loader->total_messages;
 		run->trouble_since = 0;
+	}
 }
 
 /* The pipeline stopped: what came before is in; say why it goes no further. */
@@ -265,6 +269,11 @@ go_round(Run *run)
 	if (run->loader->total_batches >= run->max_batches || is_over(run))
 		return false;
 	step = ki_loader_collect(run->loader, &end_reason);
+	if (!ki_lock_run_holds())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("run() of pipeline \"%s\" lost its lock", run->name),
+				 errdetail("A trigger or function released all advisory locks of the session.")));
 	if (step == KI_STEP_OK)
 		step = ki_loader_apply(run->loader, end_reason);
 	else
@@ -276,6 +285,13 @@ go_round(Run *run)
 		raise_stop(run);
 	if (step == KI_STEP_RELOAD)
 		ki_loader_reset(run->loader);
+	if (step == KI_STEP_TROUBLE)
+	{
+		bear_trouble(run);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 500, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
 	if (step == KI_STEP_RELOAD || step == KI_STEP_TROUBLE)
 	{
 		if (!open_loader(run))
@@ -394,7 +410,8 @@ kafka_ingest_run(PG_FUNCTION_ARGS)
 							  !castNode(CallContext, fcinfo->context)->atomic);
 	const KiTransaction *transaction = is_atomic ? &in_block : &in_procedure;
 	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext life = AllocSetContextCreate(PortalContext, "kafka_ingest run",
+	MemoryContext life = AllocSetContextCreate(is_atomic ? CurTransactionContext :
+											   PortalContext, "kafka_ingest run",
 											   ALLOCSET_DEFAULT_SIZES);
 	Run			run = {0};
 	KiPipeline *pipeline;

@@ -235,6 +235,9 @@ supervise(Launcher *launcher, int i)
 	ki_slot_read(i, &slot);
 	if (!OidIsValid(slot.database))
 		return;
+	if (!process->handle && slot.pid == 0 && !slot.is_wanted &&
+		slot.activity != KI_ACTIVITY_NONE)
+		ki_slot_process_ended(i);	/* of an earlier launcher */
 	if (process->handle && (!slot.is_wanted || !ki_setting_enabled))
 		TerminateBackgroundWorker(process->handle);
 	if (!process->handle && slot.pid != 0 && (!slot.is_wanted || !ki_setting_enabled))

@@ -95,6 +95,10 @@ ki_loader_reset(KiLoader *loader)
 	loader->npositions = 0;
 	loader->positions = NULL;
 	loader->ends = NULL;
+	loader->stable_offsets = NULL;
+	loader->connection = NULL;
+	loader->phase = KI_PHASE_CONFIGURATION;
+	loader->missing_answers = 0;
 	if (loader->load_context)
 		MemoryContextDelete(loader->load_context);
 	loader->load_context = NULL;
@@ -239,8 +243,9 @@ ki_loader_load(KiLoader *loader)
 												 ALLOCSET_DEFAULT_SIZES);
 	loader->phase = KI_PHASE_CONFIGURATION;
 	loader->has_new_target = false;
+	old = CurrentMemoryContext;
 	ki_transaction_begin(loader->transaction);
-	old = MemoryContextSwitchTo(loader->load_context);
+	MemoryContextSwitchTo(loader->load_context);
 	is_installed = ki_catalog_is_installed();
 	if (is_installed)
 		load_configuration(loader);
@@ -257,15 +262,40 @@ ki_loader_load(KiLoader *loader)
 	return loader->connection ? KI_STEP_OK : KI_STEP_TROUBLE;
 }
 
+/*
+ * An invalidation only says that some server or mapping may have changed; see
+ * whether it is ours.
+ */
+static bool
+is_same_connection(KiLoader *loader)
+{
+	KiConnection *now;
+
+	connection_is_stale = false;
+	now = ki_connection_load(loader->pipeline->connection,
+							 loader->pipeline->owner,
+							 loader->pipeline->properties, true);
+	return now && loader->connection &&
+		ki_connection_equal(now, loader->connection);
+}
+
 bool
 ki_loader_is_stale(KiLoader *loader)
 {
 	bool		is_stale;
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
+												  "kafka_ingest comparison",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = CurrentMemoryContext;
 
 	ki_transaction_begin(loader->transaction);
-	is_stale = connection_is_stale || !ki_catalog_is_installed() ||
-		ki_pipeline_version(loader->pipeline_id) != loader->pipeline->version;
+	MemoryContextSwitchTo(scratch);
+	is_stale = !ki_catalog_is_installed() ||
+		ki_pipeline_version(loader->pipeline_id) != loader->pipeline->version ||
+		(connection_is_stale && !is_same_connection(loader));
 	ki_transaction_commit(loader->transaction);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
 	return is_stale;
 }
 
@@ -418,57 +448,6 @@ ki_loader_wait_ms(const KiLoader *loader)
  * Apply
  * ------------------------------------------------------------------------
  */
-static void
-report_ranges(const KiLoader *loader, int applied, KiBatchReport *report)
-{
-	for (int i = 0; i < applied; i++)
-	{
-		const KiMessage *message = &loader->messages->items[i];
-		int			k;
-
-		for (k = 0; k < report->nranges; k++)
-			if (report->ranges[k].partition == message->partition)
-				break;
-		if (k == KI_BATCH_PARTITIONS)
-			continue;
-		if (k == report->nranges)
-		{
-			report->nranges++;
-			report->ranges[k].partition = message->partition;
-			report->ranges[k].first_offset = message->offset;
-		}
-		report->ranges[k].last_offset = message->offset;
-		report->bytes += message->key_len + message->value_len;
-	}
-}
-
-static void
-report(const KiLoader *loader, const KiBatchResult *result,
-	   const char *end_reason, TimestampTz started)
-{
-	static KiBatchReport batch;
-	const KiMessages *messages = loader->messages;
-
-	memset(&batch, 0, sizeof(batch));
-	batch.pid = MyProcPid;
-	batch.finished_at = GetCurrentTimestamp();
-	strlcpy(batch.topic, loader->pipeline->topic, sizeof(batch.topic));
-	report_ranges(loader, result->applied, &batch);
-	batch.messages = result->applied;
-	batch.loaded = result->loaded;
-	batch.first_timestamp_ms = batch.last_timestamp_ms = -1;
-	if (result->applied > 0)
-	{
-		batch.first_timestamp_ms = messages->items[0].timestamp_ms;
-		batch.last_timestamp_ms = messages->items[result->applied - 1].timestamp_ms;
-		batch.collect_ms = (started - loader->first_at) / 1000.0;
-	}
-	batch.apply_ms = result->apply_ms;
-	batch.commit_ms = result->commit_ms;
-	strlcpy(batch.end_reason, end_reason, sizeof(batch.end_reason));
-	ki_slot_report_batch(&batch);
-}
-
 /* The bad message's place and fault, without any of its values. */
 static KiStep
 stop_for_reject(KiLoader *loader, const KiBatchResult *result)
@@ -585,11 +564,14 @@ ki_loader_apply(KiLoader *loader, const char *end_reason)
 		loader->fenced++;
 		ki_slot_set_error("another process moved a position of this pipeline; what was read is dropped and read again");
 	}
+	if (outcome == KI_OUTCOME_CHANGED && connection_is_stale &&
+		!ki_loader_is_stale(loader))
+		return KI_STEP_OK;		/* a false alarm: apply it again */
 	if (outcome != KI_OUTCOME_DONE)
 		return KI_STEP_RELOAD;
 	loader->total_messages += result.applied;
 	loader->total_batches += loader->messages->count > 0;
-	report(loader, &result, end_reason, started);
+	ki_loader_report(loader, &result, end_reason, started);
 	if (result.has_reject)
 		step = stop_for_reject(loader, &result);
 	else if (barrier->kind != KI_BARRIER_NONE)
@@ -598,7 +580,7 @@ ki_loader_apply(KiLoader *loader, const char *end_reason)
 		ki_messages_release(loader->messages);
 	loader->first_at = 0;
 	loader->idle_since = GetCurrentTimestamp();
-	if (step == KI_STEP_OK && connection_is_stale)
+	if (step == KI_STEP_OK && connection_is_stale && ki_loader_is_stale(loader))
 		return KI_STEP_RELOAD;
 	return step;
 }

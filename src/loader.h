@@ -112,6 +112,11 @@ extern KiStep ki_loader_observe(KiLoader *loader);
 /* A text that lives as long as the loaded configuration. */
 extern char *ki_loader_detail(KiLoader *loader, const char *format,...) pg_attribute_printf(2, 3);
 
+/* Report a batch that was committed to shared memory (report.c). */
+extern void ki_loader_report(const KiLoader *loader,
+							 const KiBatchResult *result,
+							 const char *end_reason, TimestampTz started);
+
 /* Read the positions of this worker again, in a transaction. */
 extern void ki_loader_read_positions(KiLoader *loader);
 

@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 
 #include "catalog.h"
+#include "compat.h"
 #include "lock.h"
 #include "settings.h"
 
@@ -92,6 +93,14 @@ ki_lock_worker(const KiWorkerLocks *locks, bool waits)
 	return false;
 }
 
+bool
+ki_lock_worker_holds(const KiWorkerLocks *locks)
+{
+	return ki_fault("no_lock") ||
+		(ki_lock_held_by_me(&locks->process, ShareLock) &&
+		 ki_lock_held_by_me(&locks->number, ExclusiveLock));
+}
+
 /* The session lock of a run() outside a transaction block. */
 static LOCKTAG run_tag;
 static bool run_is_held = false;
@@ -102,7 +111,15 @@ ki_lock_release_run(void)
 	if (!run_is_held)
 		return;
 	run_is_held = false;
+	if (!ki_lock_held_by_me(&run_tag, ExclusiveLock))
+		return;					/* released by user code */
 	(void) LockRelease(&run_tag, ExclusiveLock, true);
+}
+
+bool
+ki_lock_run_holds(void)
+{
+	return !run_is_held || ki_lock_held_by_me(&run_tag, ExclusiveLock);
 }
 
 /* A session lock survives an abort, but the run() that failed does not. */

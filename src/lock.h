@@ -40,6 +40,12 @@ extern KiWorkerLocks ki_lock_worker_tags(int32 pipeline, int worker);
 extern bool ki_lock_worker(const KiWorkerLocks *locks, bool waits);
 
 /*
+ * Are they still held?  pg_advisory_unlock_all() in user code releases them.
+ */
+extern bool ki_lock_worker_holds(const KiWorkerLocks *locks);
+extern bool ki_lock_run_holds(void);
+
+/*
  * run() holds "process" EXCLUSIVE: until the end of the transaction in a
  * transaction block, else until ki_lock_release_run or an abort.  Returns
  * false when another process loads the pipeline, or this one is in a run().

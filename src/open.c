@@ -47,8 +47,8 @@ check_position(KiLoader *loader, const KiPosition *position, bool *check_last,
 											  position->partition,
 											  NETWORK_WAIT_MS, &low, &stable);
 
-	if (answer == KI_ANSWER_MISSING)
-		loader->missing_answers++;
+	if (answer == KI_ANSWER_MISSING && loader->missing_answers++ == 0)
+		loader->missing_since = GetCurrentTimestamp();
 	if (answer != KI_ANSWER_OK)
 		return KI_STEP_TROUBLE;
 	if (position->next_offset < low)
@@ -128,9 +128,9 @@ try_open(KiLoader *loader)
 	answer = ki_source_cluster(loader->source, NETWORK_WAIT_MS, &cluster);
 	if (answer == KI_ANSWER_MISSING)
 		return ki_resolve_missing_topic(loader);
+	loader->missing_answers = 0;
 	if (answer != KI_ANSWER_OK)
 		return KI_STEP_TROUBLE;
-	loader->missing_answers = 0;
 	loader->npartitions = cluster.npartitions;
 	step = check_cluster(loader, &cluster);
 	if (step == KI_STEP_OK)

@@ -101,6 +101,7 @@ store(KiLoader *loader, const KiStartPoint *points, int npoints,
 	KiPipeline *stored;
 	KiStep		step = KI_STEP_OK;
 	List	   *rows;
+	MemoryContext old = CurrentMemoryContext;
 
 	ki_transaction_begin(loader->transaction);
 	ki_lock_pipeline(loader->pipeline_id, false);
@@ -120,8 +121,13 @@ store(KiLoader *loader, const KiStartPoint *points, int npoints,
 		ki_pipeline_store(stored, false);
 	}
 	ki_transaction_commit(loader->transaction);
-	if (step == KI_STEP_OK)
-		loader->pipeline->resolved = true;
+	MemoryContextSwitchTo(old);
+	if (step != KI_STEP_OK)
+		return step;
+	loader->pipeline->resolved = true;
+	if (cluster_id && !loader->pipeline->cluster_id)
+		loader->pipeline->cluster_id = MemoryContextStrdup(loader->load_context,
+														   cluster_id);
 	return step;
 }
 

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "source_kafka.h"
+#include "postmaster/bgworker.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
@@ -102,15 +103,16 @@ close_pipe(KiSource *source)
 
 /*
  * Give back everything that is not PostgreSQL's.  Raises nothing.  At the end
- * of the process nothing is done: the kernel takes it all back at once, and
- * nobody has to wait.
+ * of a background worker nothing is done: the kernel takes it all back at
+ * once, and nobody has to wait.  Other processes run the C library's exit
+ * functions, OpenSSL's too, so the client's threads must be gone by then.
  */
 static void
 destroy_source(void *arg)
 {
 	KiSource   *source = arg;
 
-	if (proc_exit_inprogress)
+	if (proc_exit_inprogress && MyBgworkerEntry)
 		return;
 	ki_source_release_holdings(source);
 	ki_source_drop_taken(source);

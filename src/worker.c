@@ -42,10 +42,14 @@
 #define OPEN_BACKOFF_MS 1000
 #define LOOK_AGAIN_MS 200
 
+/* The context to go on in after a commit, which deletes its own. */
+static MemoryContext outer_context = NULL;
+
 /* A batch is a top-level transaction of this process. */
 static void
 begin_top_level(void)
 {
+	outer_context = CurrentMemoryContext;
 	ki_slot_set_busy(true);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -57,11 +61,15 @@ commit_top_level(void)
 {
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	MemoryContextSwitchTo(outer_context);
 	ki_slot_set_busy(false);
 	pgstat_report_stat(true);
 }
 
 static const KiTransaction top_level = {begin_top_level, commit_top_level};
+
+/* What keeps a second process out. */
+static KiWorkerLocks locks;
 
 /* The error that ended a step, and how often one did in a row. */
 typedef struct Failure
@@ -102,14 +110,20 @@ sleep_out(int wait_ms)
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
 	long		left_ms = wait_ms;
 
+	(void) ki_slot_take_nudge();	/* of before the failure */
 	ki_slot_set_retry(until);
-	while (left_ms > 0 && !ki_slot_take_nudge())
+	while (left_ms > 0)
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 left_ms, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		left_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+		/* A nudge comes a moment before others see what was committed. */
+		if (ki_slot_take_nudge())
+			until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												Min(left_ms, LOOK_AGAIN_MS));
 	}
 	ki_slot_set_retry(0);
 }
@@ -321,6 +335,8 @@ work(KiLoader *loader)
 		KiStep		step;
 
 		serve_process();
+		if (!ki_lock_worker_holds(&locks))
+			proc_exit(1);		/* a new process takes them again */
 		step = guarded_turn(loader, &failure);
 		if (failure.error)
 		{
@@ -329,7 +345,7 @@ work(KiLoader *loader)
 		}
 		if (step == KI_STEP_GONE || step == KI_STEP_STOPPED)
 			return;
-		if (step == KI_STEP_OK)
+		if (step == KI_STEP_OK && loader->is_open)
 			failure.count = 0;
 	}
 }
@@ -351,7 +367,7 @@ detach(int code, Datum arg)
 static void
 leave(int code, Datum arg)
 {
-	fflush(NULL);
+	fflush(stderr);
 	_exit(code);
 }
 
@@ -363,6 +379,7 @@ set_up_session(void)
 	SetConfigOption("idle_in_transaction_session_timeout", "0",
 					PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("idle_session_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	if (KI_TRANSACTION_TIMEOUT)
 		SetConfigOption(KI_TRANSACTION_TIMEOUT, "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_isolation", "read committed",
@@ -377,7 +394,6 @@ set_up_session(void)
 static bool
 take_locks(int32 pipeline, int worker)
 {
-	KiWorkerLocks locks;
 	bool		is_installed;
 
 	begin_top_level();

@@ -59,6 +59,7 @@ struct KiWriter
 	int			memory_kb;
 	EState	   *estate;			/* evaluates defaults */
 	ExprState **default_states; /* made at first use */
+	void	  **domain_states;	/* what domain_check keeps between rows */
 
 	/* the run under way */
 	Tuplestorestate *rows;		/* NULL: no row yet */
@@ -199,12 +200,18 @@ static void
 flush(KiWriter *writer)
 {
 	QueryEnvironment *environment;
+	MemoryContext statement;
+	MemoryContext old;
 	char	   *columns;
 	char	   *sql;
 	ListCell   *cell;
 
 	if (!writer->rows)
 		return;
+	statement = AllocSetContextCreate(CurrentMemoryContext,
+									  "kafka_ingest statement",
+									  ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(statement);
 	environment = environment_of_run(writer);
 	columns = column_list(writer);
 	sql = psprintf("INSERT INTO %s (%s) SELECT %s FROM %s",
@@ -216,6 +223,8 @@ flush(KiWriter *writer)
 		execute(lfirst_node(Query, cell), sql, environment);
 	PopActiveSnapshot();
 	CommandCounterIncrement();
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(statement);
 	tuplestore_end(writer->rows);
 	writer->rows = NULL;
 	writer->nrows = 0;
@@ -225,16 +234,22 @@ flush(KiWriter *writer)
  * Rows
  * ------------------------------------------------------------------------
  */
+/* What absent fields need, from the first one of a piece on. */
+static void
+prepare_defaults(KiWriter *writer)
+{
+	if (writer->estate)
+		return;
+	writer->estate = CreateExecutorState();
+	writer->default_states = palloc0(writer->desc->natts * sizeof(ExprState *));
+	writer->domain_states = palloc0(writer->desc->natts * sizeof(void *));
+}
+
 static void
 evaluate_default(KiWriter *writer, int i, Datum *value, bool *isnull)
 {
 	ExprContext *econtext;
 
-	if (!writer->estate)
-	{
-		writer->estate = CreateExecutorState();
-		writer->default_states = palloc0(writer->desc->natts * sizeof(ExprState *));
-	}
 	if (!writer->default_states[i])
 		writer->default_states[i] = ExecPrepareExpr((Expr *) writer->defaults[i],
 													writer->estate);
@@ -250,10 +265,13 @@ fill_absent(KiWriter *writer, int i, Datum *value, bool *isnull)
 
 	*value = (Datum) 0;
 	*isnull = true;
+	if (writer->defaults[i] || writer->is_domain[i])
+		prepare_defaults(writer);
 	if (writer->defaults[i])
 		evaluate_default(writer, i, value, isnull);
 	if (writer->is_domain[i])
-		domain_check(*value, *isnull, attr->atttypid, NULL, NULL);
+		domain_check(*value, *isnull, attr->atttypid, &writer->domain_states[i],
+					 writer->estate->es_query_cxt);
 }
 
 static bool

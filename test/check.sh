@@ -50,7 +50,7 @@ floors='
 2 write          write write_*
 3 batch          batch
 3 start          start
-4 loader         loader open resolve
+4 loader         loader open report resolve
 4 worker         worker
 5 ask            ask
 5 launcher       launcher reconciler stepaside

@@ -1,0 +1,61 @@
+/*
+ * report.c
+ *	  What one batch was, for recent_batches and the rates in status.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "loader.h"
+
+static void
+report_ranges(const KiLoader *loader, int applied, KiBatchReport *report)
+{
+	for (int i = 0; i < applied; i++)
+	{
+		const KiMessage *message = &loader->messages->items[i];
+		int			k;
+
+		for (k = 0; k < report->nranges; k++)
+			if (report->ranges[k].partition == message->partition)
+				break;
+		if (k == KI_BATCH_PARTITIONS)
+			continue;
+		if (k == report->nranges)
+		{
+			report->nranges++;
+			report->ranges[k].partition = message->partition;
+			report->ranges[k].first_offset = message->offset;
+		}
+		report->ranges[k].last_offset = message->offset;
+		report->bytes += message->key_len + message->value_len;
+	}
+}
+
+void
+ki_loader_report(const KiLoader *loader, const KiBatchResult *result,
+				 const char *end_reason, TimestampTz started)
+{
+	static KiBatchReport batch;
+	const KiMessages *messages = loader->messages;
+
+	memset(&batch, 0, sizeof(batch));
+	batch.pid = MyProcPid;
+	batch.finished_at = GetCurrentTimestamp();
+	strlcpy(batch.topic, loader->pipeline->topic, sizeof(batch.topic));
+	report_ranges(loader, result->applied, &batch);
+	batch.messages = result->applied;
+	batch.loaded = result->loaded;
+	batch.first_timestamp_ms = batch.last_timestamp_ms = -1;
+	if (result->applied > 0)
+	{
+		batch.first_timestamp_ms = messages->items[0].timestamp_ms;
+		batch.last_timestamp_ms = messages->items[result->applied - 1].timestamp_ms;
+		batch.collect_ms = (started - loader->first_at) / 1000.0;
+	}
+	batch.apply_ms = result->apply_ms;
+	batch.commit_ms = result->commit_ms;
+	strlcpy(batch.end_reason, end_reason, sizeof(batch.end_reason));
+	ki_slot_report_batch(&batch);
+}
