@@ -130,7 +130,7 @@ raise_trouble(const Run *run)
 					reason ? reason : "broker_unreachable"),
 			 errdetail_internal("%s", detail ? detail :
 								"The broker has not answered."),
-			 errhint("check_connection() tells more.")));
+			 errhint("check_connection() tells more about the brokers, topics() which topics there are.")));
 }
 
 #define TROUBLE_MS 10000		/* how long trouble is borne without a timeout */

@@ -185,7 +185,7 @@ kafka_ingest_seek(PG_FUNCTION_ARGS)
 {
 	char	   *name = ki_argument_text(fcinfo, 0, "name");
 	Seek		seek = {0};
-	int64		version;
+	KiPipeline *asked;
 
 	PreventCommandIfReadOnly("seek()");
 	refuse_what_comes_later(fcinfo);
@@ -202,9 +202,11 @@ kafka_ingest_seek(PG_FUNCTION_ARGS)
 				 errhint("Give offsets by partition, as in {\"0\": 100, \"1\": -50}.")));
 	initStringInfo(&seek.what);
 	ask_broker(&seek);
-	version = seek.pipeline->version;
+	asked = seek.pipeline;
 	seek.pipeline = ki_owned_lock(name);
-	if (seek.pipeline->version != version)
+	if (seek.pipeline->id != asked->id ||
+		strcmp(seek.pipeline->topic, asked->topic) != 0 ||
+		strcmp(seek.pipeline->connection, asked->connection) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("pipeline \"%s\" was changed while the broker was asked",

@@ -44,8 +44,10 @@ check_moves(const KiPipeline *pipeline)
 			 errmsg("pipeline \"%s\" is %s%s%s", pipeline->name, state.state,
 					state.reason ? ": " : "", state.reason ? state.reason : ""),
 			 state.detail ? errdetail_internal("%s", state.detail) : 0,
-			 strcmp(state.state, "waiting") != 0 ?
-			 errhint("resume() lets a paused or stopped pipeline go on.") : 0));
+			 strcmp(state.state, "paused") == 0 ?
+			 errhint("resume() lets it go on.") :
+			 strcmp(state.state, "stopped") == 0 ?
+			 errhint("Once the cause is mended, resume() tries again; seek() goes on elsewhere.") : 0));
 }
 
 static bool

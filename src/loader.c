@@ -325,6 +325,7 @@ ki_loader_stop(KiLoader *loader, const char *reason, const char *detail)
 	ki_transaction_commit(loader->transaction);
 	if (!is_mine)
 		return KI_STEP_RELOAD;
+	ki_slot_set_error(detail);
 	ereport(LOG,
 			(errmsg("pipeline \"%s\" stopped: %s", loader->pipeline->name, reason),
 			 errdetail_internal("%s", detail)));
@@ -630,7 +631,9 @@ ki_loader_observe(KiLoader *loader)
 
 	if (ki_source_partition_count(loader->source) > loader->npartitions)
 		return KI_STEP_RELOAD;
-	if (at == 0 || at == last_at)
+
+	/* Statistics go on while the broker is silent, but tell nothing new. */
+	if (at == 0 || at == last_at || ki_source_trouble(loader->source)->reason)
 		return KI_STEP_OK;
 	last_at = at;
 	views = palloc(sizeof(KiWatermark) * (nstats + 1));

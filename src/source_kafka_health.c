@@ -298,7 +298,10 @@ ki_source_topic_trouble(KiSource *source, rd_kafka_resp_err_t err,
 
 	ki_source_clean(source, what ? what : rd_kafka_err2str(err),
 					clean, sizeof(clean));
-	snprintf(detail, sizeof(detail), "The broker refuses topic \"%.249s\": %.700s",
+	snprintf(detail, sizeof(detail),
+			 ki_source_error_denies(err) ?
+			 "The broker refuses topic \"%.249s\": %.700s" :
+			 "Topic \"%.249s\" does not exist at the broker: %.700s",
 			 source->topic ? source->topic : "", clean);
 	ki_source_set_trouble(source, ki_source_error_denies(err) ?
 						  "not_authorized" : "topic_missing",

@@ -136,10 +136,10 @@ sub nest
 	my ($name) = @_;
 	sql(qq{DROP TRIGGER IF EXISTS nest ON outer_one;
 		CREATE TRIGGER nest AFTER INSERT ON outer_one FOR EACH STATEMENT EXECUTE FUNCTION nest('$name')});
-	$kafka->produce($outer, count => 50, from => $outer_count);
-	$kafka->produce($inner, count => 50, from => $inner_count);
-	$outer_count += 50;
-	$inner_count += 50;
+	$kafka->produce($outer, count => 5, from => $outer_count);
+	$kafka->produce($inner, count => 5, from => $inner_count);
+	$outer_count += 5;
+	$inner_count += 5;
 	return;
 }
 
@@ -163,7 +163,7 @@ foreach my $name (qw(inner_one outer_one))
 	my $started = time;
 	my ($out, $err) = session("CALL kafka_ingest.run('outer_one'); $locks");
 	like($out, qr/^0$/m, "run() of $what pipeline within run(): no lock is left");
-	like($err, qr/^\S*ERROR:  (55006|25001|0A000|55000)/m, 'it fails clean') if $out !~ /\|t$/m;
+	like($err, qr/ERROR:  (55006|25001|0A000|55000)/, 'it fails clean') if $out !~ /\|t$/m;
 	# all messages share the fault, and each of many attempts must not wait
 	cmp_ok(time - $started, '<', 15, sprintf 'without long waits (%.1f s)', time - $started);
 	ok_consistent('in run()');
@@ -174,8 +174,8 @@ foreach my $name (qw(inner_one outer_one))
 	ok_consistent('in a block');
 
 	# a worker of the outer one; the inner one is free for its trigger
-	$kafka->produce($outer, count => 50, from => $outer_count);
-	$outer_count += 50;
+	$kafka->produce($outer, count => 5, from => $outer_count);
+	$outer_count += 5;
 	sql(q{SELECT kafka_ingest.resume('outer_one')});
 	$node->poll_until(qq{SELECT coalesce(last_error, '') <> '' OR messages = $outer_count
 		FROM kafka_ingest.status WHERE pipeline = 'outer_one'}, 't');
@@ -237,7 +237,7 @@ $kafka->produce($topic, count => 50, from => 1000);
 	CALL kafka_ingest.run('failing', max_batches => 1);
 	ROLLBACK;
 	$locks});
-like($err, qr/^\S*ERROR:  23503.*"has_parent"/m, "a violation that the caller deferred: it is the caller's error");
+like($err, qr/ERROR:  23503.*"has_parent"/, "a violation that the caller deferred: it is the caller's error");
 unlike($err, qr/bad_message/, "no message's");
 is($out, '0', 'it leaves no lock');
 unlike($node->state('failing'), qr/^stopped/, 'and stops nothing');
