@@ -357,7 +357,7 @@ another_succeeds(KiBatch *batch, int lo, int hi)
 				return true;
 		}
 		else if (ki_error_class(batch->error->sqlerrcode) == KI_ERROR_PASSING)
-			ReThrowError(batch->error);
+			ki_error_rethrow(batch->error);
 	}
 	return false;
 }
@@ -376,7 +376,7 @@ judge(KiBatch *batch, int index)
 		is_to_blame = batch->fates[i] == FATE_LOADED;
 	if (!is_to_blame &&
 		!another_succeeds(batch, index + 1, batch->messages->count))
-		ReThrowError(error);
+		ki_error_rethrow(error);
 	reject_for_error(batch, index, error, column, stage);
 }
 
@@ -394,7 +394,7 @@ isolate(KiBatch *batch, int lo, int hi)
 		return;
 	error = batch->error;
 	if (ki_error_class(error->sqlerrcode) == KI_ERROR_PASSING)
-		ReThrowError(error);
+		ki_error_rethrow(error);
 
 	/* An input function failed: the culprit is known. */
 	if (batch->is_mapping && ki_error_class(error->sqlerrcode) == KI_ERROR_MESSAGE)

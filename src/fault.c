@@ -3,9 +3,8 @@
  *	  Whose fault an error is.
  *
  * The one place that sorts SQLSTATEs.  An error raised while messages are
- * worked on does not show its text, since PostgreSQL's texts quote values
- * ("invalid input syntax for type integer: …"), but for those that pass, which
- * speak of locks, disks and the like.
+ * worked on does not show its text, since PostgreSQL's and users' texts quote
+ * values ("invalid input syntax for type integer: …").
  */
 #include "postgres.h"
 
@@ -114,6 +113,13 @@ static const struct
 	{ERRCODE_DATATYPE_MISMATCH, "wrong type"},
 	{ERRCODE_FEATURE_NOT_SUPPORTED, "feature not supported"},
 	{ERRCODE_INTERNAL_ERROR, "internal error"},
+	{ERRCODE_T_R_SERIALIZATION_FAILURE, "serialization failure"},
+	{ERRCODE_T_R_DEADLOCK_DETECTED, "deadlock detected"},
+	{ERRCODE_LOCK_NOT_AVAILABLE, "a lock was not available in time"},
+	{ERRCODE_QUERY_CANCELED, "canceled"},
+	{ERRCODE_DISK_FULL, "disk full"},
+	{ERRCODE_OUT_OF_MEMORY, "out of memory"},
+	{ERRCODE_READ_ONLY_SQL_TRANSACTION, "the transaction is read-only"},
 	{MAKE_SQLSTATE('2', '1', '0', '0', '0'), "cardinality violation"},
 	{MAKE_SQLSTATE('2', '2', '0', '0', '0'), "data exception"},
 	{MAKE_SQLSTATE('2', '3', '0', '0', '0'), "integrity constraint violated"},
@@ -153,22 +159,36 @@ append_function(StringInfo buf, const char *context)
 		appendStringInfo(buf, ", in %.*s", (int) strcspn(line, "\n"), line);
 }
 
+void
+ki_error_rethrow(ErrorData *error)
+{
+	StringInfoData buf;
+
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);	/* the server's own text, who canceled it */
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, ki_error_condition(error->sqlerrcode));
+	append_function(&buf, error->context);
+	ereport(ERROR,
+			(errcode(error->sqlerrcode),
+			 errmsg("messages cannot be written: %s", buf.data),
+			 error->column_name ? err_generic_string(PG_DIAG_COLUMN_NAME,
+													 error->column_name) : 0,
+			 error->constraint_name ? err_generic_string(PG_DIAG_CONSTRAINT_NAME,
+														 error->constraint_name) : 0));
+}
+
 char *
-ki_error_text(const ErrorData *error, bool in_rows)
+ki_error_text(const ErrorData *error)
 {
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	if (in_rows && ki_error_class(error->sqlerrcode) != KI_ERROR_PASSING)
-		appendStringInfoString(&buf, ki_error_condition(error->sqlerrcode));
-	else
-		appendStringInfoString(&buf, error->message);
-	appendStringInfo(&buf, " (SQLSTATE %s)", unpack_sql_state(error->sqlerrcode));
+	appendStringInfo(&buf, "%s (SQLSTATE %s)", error->message,
+					 unpack_sql_state(error->sqlerrcode));
 	if (error->column_name)
 		appendStringInfo(&buf, ", column \"%s\"", error->column_name);
 	if (error->constraint_name)
 		appendStringInfo(&buf, ", constraint \"%s\"", error->constraint_name);
-	if (in_rows)
-		append_function(&buf, error->context);
 	return buf.data;
 }

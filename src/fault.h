@@ -32,10 +32,12 @@ extern const char *ki_error_reason(int sqlerrcode, bool is_target);
 extern const char *ki_error_condition(int sqlerrcode);
 
 /*
- * An error as last_error and details show it.  in_rows: it was raised while
- * messages were worked on, so that its text may hold their values, and only
- * the condition is told unless its class rules that out.
+ * Raise an error again that was raised while messages were worked on: the same
+ * SQLSTATE, but neither text, detail nor context, all of which may hold values.
  */
-extern char *ki_error_text(const ErrorData *error, bool in_rows);
+extern void ki_error_rethrow(ErrorData *error) pg_attribute_noreturn();
+
+/* An error as last_error and details show it.  palloc'd. */
+extern char *ki_error_text(const ErrorData *error);
 
 #endif							/* KI_FAULT_H */

@@ -231,6 +231,7 @@ supervise(Launcher *launcher, int i)
 		pfree(process->handle);
 		process->handle = NULL;
 		ki_slot_process_ended(i);
+		SetLatch(MyLatch);
 	}
 	ki_slot_read(i, &slot);
 	if (!OidIsValid(slot.database))

@@ -139,7 +139,10 @@ ki_lock_try_run(int32 pipeline, bool in_block)
 	if (ki_fault("no_lock"))
 		return true;
 	if (run_is_held)
-		return false;			/* called by user code of a run() */
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("run() cannot be called within run()"),
+				 errhint("User code that run() executes must not load pipelines itself.")));
 	if (!is_registered)
 		RegisterXactCallback(release_at_abort, NULL);
 	is_registered = true;

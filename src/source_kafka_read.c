@@ -127,15 +127,9 @@ static void
 resolve_doubt(KiSource *source)
 {
 	source->is_doubtful = false;
-	for (int i = 0; i < source->nreadings; i++)
-	{
-		KiReading  *reading = &source->readings[i];
-
-		if (reading->last_offset >= 0)
-			reading->check_offset = reading->last_offset;
-	}
-	if (source->nreadings > 0)
-		start_reading(source);
+	ki_source_drop_taken(source);
+	ki_source_block(source, KI_BARRIER_OTHER, -1,
+					"the connection was interrupted, and the log is compared again");
 }
 
 /* --- barriers --- */
@@ -223,7 +217,8 @@ take_offset_lost(KiSource *source, KiReading *reading,
 		reading->check_offset = -1;
 		if (message->offset < reading->next_offset)
 		{
-			start_reading(source);
+			ki_source_block(source, KI_BARRIER_OTHER, reading->partition,
+							"the log changed while it was compared");
 			return;
 		}
 	}
@@ -355,7 +350,8 @@ take_end(KiSource *source, const rd_kafka_message_t *message)
 	if (message->offset >= reading->next_offset)
 		reading->end_offset = message->offset;
 	else if (was_checking)
-		start_reading(source);
+		ki_source_block(source, KI_BARRIER_OTHER, reading->partition,
+						"the log ends before what was read of it");
 }
 
 /* Work off what was taken, until the batch is full or a barrier is met. */

@@ -168,6 +168,10 @@ changes_what_we_use(Node *stmt)
 		case T_AlterUserMappingStmt:
 		case T_DropUserMappingStmt:
 			return true;
+		case T_RenameStmt:
+			return ((RenameStmt *) stmt)->renameType == OBJECT_FOREIGN_SERVER;
+		case T_AlterOwnerStmt:
+			return ((AlterOwnerStmt *) stmt)->objectType == OBJECT_FOREIGN_SERVER;
 		case T_DropStmt:
 			return ((DropStmt *) stmt)->removeType == OBJECT_EXTENSION ||
 				((DropStmt *) stmt)->removeType == OBJECT_FOREIGN_SERVER;

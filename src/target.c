@@ -20,7 +20,6 @@
 #include "nodes/parsenodes.h"
 #include "parser/parsetree.h"
 #include "rewrite/prs2lock.h"
-#include "rewrite/rewriteDefine.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
@@ -145,17 +144,6 @@ check_rights(Relation target, Oid owner)
 
 static void check_shape(Relation target, Oid owner);
 
-/* A rule could send the rows elsewhere, or nowhere, and none would be missed. */
-static void
-check_rules(Relation target)
-{
-	for (int i = 0; target->rd_rules && i < target->rd_rules->numLocks; i++)
-		if (target->rd_rules->rules[i]->event == CMD_INSERT &&
-			target->rd_rules->rules[i]->enabled != RULE_DISABLED)
-			refuse(RelationGetRelationName(target), "It has a rule ON INSERT.",
-				   "Use a trigger.");
-}
-
 /*
  * What an INSERT into a view writes is what counts: the table below it must be
  * as good as a target itself.  With an INSTEAD OF trigger user code decides;
@@ -171,6 +159,8 @@ check_view(Relation view, Oid owner)
 
 	if (view->trigdesc && view->trigdesc->trig_insert_instead_row)
 		return;
+	if (view->rd_rules && view->rd_rules->numLocks > 1)
+		return;					/* the writer sees what rules make of it */
 	if (view_query_is_auto_updatable(query, true) != NULL)
 		refuse(name, "It is a view that takes no INSERT.",
 			   "Give it an INSTEAD OF trigger.");
@@ -195,7 +185,6 @@ check_shape(Relation target, Oid owner)
 		refuse(name, "It is a system catalog.", NULL);
 	if (RelationGetNamespace(target) == get_namespace_oid(KI_SCHEMA, true))
 		refuse(name, "It belongs to the extension kafka_ingest.", NULL);
-	check_rules(target);
 	check_owned_by_same(RelationGetRelid(target), owner);
 	if (target->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 		check_partitions(target, owner);

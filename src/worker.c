@@ -303,7 +303,7 @@ bear_failure(KiLoader *loader, Failure *failure)
 	!ki_batch_failed_on_target(loader->batch);
 	bool		is_target = !in_rows && loader->phase >= KI_PHASE_TARGET;
 	const char *reason = ki_error_reason(error->sqlerrcode, is_target);
-	char	   *message = ki_error_text(error, in_rows);
+	char	   *message = ki_error_text(error);
 
 	failure->count++;
 	ereport(LOG,

@@ -171,6 +171,26 @@ analyze(const KiWriter *writer, const char *sql, QueryEnvironment *environment)
 	return query;
 }
 
+/*
+ * Rules may write elsewhere: what they write must be as durable, and in this
+ * transaction.
+ */
+static void
+check_written(const Query *query)
+{
+	Oid			relid;
+
+	if (query->resultRelation == 0)
+		return;
+	relid = rt_fetch(query->resultRelation, query->rtable)->relid;
+	if (get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE ||
+		get_rel_persistence(relid) != RELPERSISTENCE_PERMANENT)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("a rule of the target writes into \"%s\", which is no permanent table of this server",
+						get_rel_name(relid))));
+}
+
 static void
 execute(Query *query, const char *sql, QueryEnvironment *environment)
 {
@@ -204,6 +224,7 @@ flush(KiWriter *writer)
 	MemoryContext old;
 	char	   *columns;
 	char	   *sql;
+	List	   *queries;
 	ListCell   *cell;
 
 	if (!writer->rows)
@@ -219,8 +240,16 @@ flush(KiWriter *writer)
 
 	/* The rows were put in by this transaction; triggers see a fresh view. */
 	PushActiveSnapshot(GetTransactionSnapshot());
-	foreach(cell, pg_rewrite_query(analyze(writer, sql, environment)))
+	queries = pg_rewrite_query(analyze(writer, sql, environment));
+	if (queries == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("a rule of %s makes nothing of an INSERT", writer->target)));
+	foreach(cell, queries)
+	{
+		check_written(lfirst_node(Query, cell));
 		execute(lfirst_node(Query, cell), sql, environment);
+	}
 	PopActiveSnapshot();
 	CommandCounterIncrement();
 	MemoryContextSwitchTo(old);

@@ -86,10 +86,8 @@ my $pid = $node->worker_pid('p');
 ok_reopened($pid, "SELECT kafka_ingest.alter_connection('kafka', brokers => 'localhost:$port')");
 ok_reopened($pid, "ALTER SERVER kafka OPTIONS (SET brokers '$good')");
 ok_reopened($pid, q{SELECT kafka_ingest.alter_connection('kafka', properties => '{"client.id": "another"}')});
-ok_reopened($pid, q{CREATE USER MAPPING FOR PUBLIC SERVER kafka});
 
-# what is rolled back, or of another connection, changes nothing
-my $before = sockets($pid);
+# what is rolled back changes nothing
 sql(q{BEGIN; SELECT kafka_ingest.alter_connection('kafka', brokers => '127.0.0.1:1'); ROLLBACK});
 is($node->state('p'), 'running', 'rolled back: nothing happens');
 
@@ -102,7 +100,7 @@ foreach my $way ([ "SELECT kafka_ingest.alter_connection('kafka', brokers => '%s
 	ok_state('reconnecting/broker_unreachable', sprintf($change, '127.0.0.1:1'));
 	ok_state('running', sprintf($change, $good));
 }
-ok_state('reconnecting/connection_missing', 'DROP SERVER kafka CASCADE');
+ok_state('reconnecting/connection_missing', 'DROP SERVER kafka');
 ok_state('running', "SELECT kafka_ingest.create_connection('kafka', brokers => '$good')");
 ok_state('reconnecting/connection_missing', 'ALTER SERVER kafka RENAME TO other');
 ok_state('running', 'ALTER SERVER other RENAME TO kafka');

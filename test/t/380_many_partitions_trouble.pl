@@ -46,7 +46,7 @@ my $commits = q{SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE d
 my $sample = sub {
 	return { commits => sql($commits), map { $_ => memory_of($_) } @pids };
 };
-sql('SELECT pg_sleep(3)');
+sql('SELECT pg_sleep(1)');
 my $before = $sample->();
 sql("SELECT pg_sleep($seconds)");
 my $after = $sample->();
