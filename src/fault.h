@@ -35,7 +35,7 @@ extern const char *ki_error_condition(int sqlerrcode);
  * Raise an error again that was raised while messages were worked on: the same
  * SQLSTATE, but neither text, detail nor context, all of which may hold values.
  */
-extern void ki_error_rethrow(ErrorData *error) pg_attribute_noreturn();
+extern void ki_error_rethrow(ErrorData *error);
 
 /* An error as last_error and details show it.  palloc'd. */
 extern char *ki_error_text(const ErrorData *error);
