@@ -118,12 +118,12 @@ sleep_out(int wait_ms)
 						 left_ms, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		left_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
 		/* A nudge comes a moment before others see what was committed. */
 		if (ki_slot_take_nudge())
-			until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												Min(left_ms, LOOK_AGAIN_MS));
+			until = Min(until, TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														   LOOK_AGAIN_MS));
+		left_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 	}
 	ki_slot_set_retry(0);
 }

@@ -40,10 +40,12 @@ sub refused
 # ---- alter, while it loads ---------------------------------------------------------------
 
 my $columns = '"id": "$.id", "_partition": "@partition", "_offset": "@offset"';
+my $in_all = 'SELECT count(DISTINCT _partition) = (SELECT count(*) FROM kafka_ingest.partition_status) FROM target WHERE note';
+$node->poll_until("$in_all IS NULL", 't');
 alter(qq{columns => '{"note": "\$.a", $columns}'});
-$node->poll_until(q{SELECT count(*) > 0 FROM target WHERE note = 'first'}, 't');
+$node->poll_until("$in_all = 'first'", 't');
 alter(qq{columns => '{"note": "\$.b.c", $columns}'});
-$node->poll_until(q{SELECT count(*) > 0 FROM target WHERE note = 'second'}, 't');
+$node->poll_until("$in_all = 'second'", 't');
 pass('another mapping counts from the next batch on');
 is( $node->safe_psql('postgres', q{SELECT bool_and(a.last < b.first AND b.last < c.first) FROM
 		(SELECT _partition, max(_offset) AS last FROM target WHERE note IS NULL GROUP BY 1) a
