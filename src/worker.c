@@ -110,7 +110,6 @@ sleep_out(int wait_ms)
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
 	long		left_ms = wait_ms;
 
-	(void) ki_slot_take_nudge();	/* of before the failure */
 	ki_slot_set_retry(until);
 	while (left_ms > 0)
 	{
@@ -306,6 +305,7 @@ bear_failure(KiLoader *loader, Failure *failure)
 	char	   *message = ki_error_text(error);
 
 	failure->count++;
+	(void) ki_slot_take_nudge();	/* of before the failure */
 	ereport(LOG,
 			(errmsg("pipeline \"%s\" cannot load now and tries again: %s",
 					loader->pipeline ? loader->pipeline->name : "(not loaded)",
