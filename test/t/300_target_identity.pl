@@ -106,8 +106,9 @@ ok_loads($load, 'with another table under its name it loads');
 is(sql('SELECT count(*) FROM app.t'), 0, 'nothing goes into the other table');
 is(sql('SELECT count(*) FROM app.noted'), 0, 'no code of the other table runs');
 is(sql('SELECT target FROM kafka_ingest.pipelines'), 'app_old.t', 'the pipeline shows the name of the one it loads');
-is(sql('SELECT messages, loaded FROM kafka_ingest.status'), sql('SELECT count(*), count(*) FROM app_old.t'),
-	'status counts what is in the original');
+my ($messages, $loaded) = split /\|/, sql('SELECT messages, loaded FROM kafka_ingest.status');
+is($messages, $loaded, 'status counts all messages as loaded');
+cmp_ok(sql('SELECT count(*) FROM app_old.t'), '>=', $messages, 'and they are in the original');
 
 # to and fro, at any moment of a batch
 foreach (1 .. 40)
