@@ -70,7 +70,9 @@ find_pg_config()
 	local candidate
 	for candidate in ${PG_CONFIG:-} $(printf '%s\n' /usr/lib/postgresql/*/bin/pg_config | sort -rV) \
 		$(command -v pg_config || true); do
-		if [ -x "$candidate" ] && [ -f "$("$candidate" --pgxs)" ] && [ -x "$("$candidate" --bindir)/initdb" ]; then
+		# Debian's client package has pgxs.mk, but no headers
+		if [ -x "$candidate" ] && [ -f "$("$candidate" --pgxs)" ] && [ -x "$("$candidate" --bindir)/initdb" ] \
+			&& [ -f "$("$candidate" --includedir-server)/postgres.h" ]; then
 			pg_config=$candidate
 			return 0
 		fi
