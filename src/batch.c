@@ -27,6 +27,7 @@
 #include "utils/resowner.h"
 #include "utils/syscache.h"
 
+#include "advance.h"
 #include "batch.h"
 #include "catalog.h"
 #include "fault.h"
@@ -35,7 +36,6 @@
 #include "session.h"
 #include "settings.h"
 #include "slot.h"
-#include "source.h"
 #include "stage.h"
 #include "target.h"
 #include "write.h"
@@ -43,13 +43,8 @@
 /* Most single attempts to find out whether a suspect error is general. */
 #define MAX_PROBES 64
 
-/* What became of a message. */
-typedef enum Fate
-{
-	FATE_UNKNOWN = 0,
-	FATE_LOADED,
-	FATE_IGNORED
-} Fate;
+/* Every so many messages the time of each stage is taken. */
+#define SAMPLE_EVERY 64
 
 struct KiBatch
 {
@@ -57,13 +52,13 @@ struct KiBatch
 	const KiTransaction *transaction;
 	const bool *is_stale;		/* the connection changed */
 	MemoryContext batch_context;	/* reset at the start of every batch */
-	MemoryContext row_context;	/* reset per message */
 
 	/* the target's shape; dropped when the relation is invalidated */
 	MemoryContext shape_context;
 	KiMap	   *map;			/* NULL: to be made */
 	KiWriter   *writer;
 	Oid			target;
+	Relation	relation;		/* the target, open while rows are applied */
 	bool		had_headers;
 	bool		is_on_target;	/* our own check of it is under way */
 
@@ -74,6 +69,7 @@ struct KiBatch
 	int			current;		/* message that is worked on */
 	bool		is_mapping;		/* … in an input function, not in a write */
 	ErrorData  *error;			/* of the last attempt that failed */
+	instr_time	lap;			/* when the stage of a sampled message began */
 };
 
 /* Relations that changed since a shape was made; one batch lives at a time. */
@@ -166,7 +162,7 @@ make_shape(KiBatch *batch, Relation target)
 	MemoryContextSwitchTo(old);
 }
 
-/* Open, check and lock the target until the transaction ends. */
+/* Open, check and lock the target; the map and the writer are made for it. */
 static void
 open_target(KiBatch *batch)
 {
@@ -182,8 +178,16 @@ open_target(KiBatch *batch)
 		make_shape(batch, target);
 	ncolumns = ki_map_columns(batch->map, &attnums);
 	ki_target_check_columns(target, attnums, ncolumns, batch->pipeline->owner);
-	table_close(target, NoLock);
+	batch->relation = target;
 	batch->is_on_target = false;
+}
+
+/* The lock stays until the transaction ends. */
+static void
+close_target(KiBatch *batch)
+{
+	table_close(batch->relation, NoLock);
+	batch->relation = NULL;
 }
 
 Oid
@@ -196,6 +200,7 @@ bool
 ki_batch_prepare(KiBatch *batch)
 {
 	open_target(batch);
+	close_target(batch);
 	batch->had_headers = ki_map_wants_headers(batch->map);
 	return batch->had_headers;
 }
@@ -227,7 +232,7 @@ tombstone(KiBatch *batch, KiFault *fault)
 {
 	if (strcmp(batch->pipeline->on_tombstone, "error") != 0)
 	{
-		batch->fates[batch->current] = FATE_IGNORED;
+		batch->fates[batch->current] = KI_FATE_IGNORED;
 		return true;
 	}
 	fault->sqlerrcode = ERRCODE_NULL_VALUE_NOT_ALLOWED;
@@ -236,24 +241,44 @@ tombstone(KiBatch *batch, KiFault *fault)
 	return false;
 }
 
+/* The time since the last lap stands for SAMPLE_EVERY messages. */
+static void
+add_lap(KiBatch *batch, double *ms)
+{
+	instr_time	now;
+	instr_time	lap;
+
+	INSTR_TIME_SET_CURRENT(now);
+	lap = now;
+	INSTR_TIME_SUBTRACT(lap, batch->lap);
+	*ms += INSTR_TIME_GET_MILLISEC(lap) * SAMPLE_EVERY;
+	batch->lap = now;
+}
+
 /* Decode, map and give one message to the writer; false: it is bad. */
 static bool
-work_on(KiBatch *batch, const KiMessage *message, Datum *values, bool *nulls,
-		bool *absent, KiFault *fault)
+work_on(KiBatch *batch, const KiMessage *message, KiFault *fault)
 {
+	bool		is_sampled = batch->current % SAMPLE_EVERY == 0;
 	KiDecoded  *decoded;
 
 	if (!message->value)
 		return tombstone(batch, fault);
+	if (is_sampled)
+		INSTR_TIME_SET_CURRENT(batch->lap);
 	decoded = ki_map_decode(batch->map, message, fault);
 	if (!decoded)
 		return false;
-	if (!ki_map_row(batch->map, message, decoded, values, nulls, absent, fault))
+	if (is_sampled)
+		add_lap(batch, &batch->result->decode_ms);
+	if (!ki_map_row(batch->map, message, decoded, ki_writer_row(batch->writer),
+					fault))
 		return false;
+	if (is_sampled)
+		add_lap(batch, &batch->result->map_ms);
 	batch->is_mapping = false;
-	MemoryContextSwitchTo(batch->batch_context);
-	ki_writer_add(batch->writer, values, nulls, absent);
-	batch->fates[batch->current] = FATE_LOADED;
+	ki_writer_add(batch->writer);
+	batch->fates[batch->current] = KI_FATE_LOADED;
 	return true;
 }
 
@@ -264,25 +289,19 @@ work_on(KiBatch *batch, const KiMessage *message, Datum *values, bool *nulls,
 static void
 apply_piece(KiBatch *batch, int lo, int hi)
 {
-	const AttrNumber *attnums;
-	int			ncolumns = ki_map_columns(batch->map, &attnums);
-	Datum	   *values = palloc(ncolumns * sizeof(Datum));
-	bool	   *nulls = palloc(ncolumns * sizeof(bool));
-	bool	   *absent = palloc(ncolumns * sizeof(bool));
 	int			i;
 
-	ki_writer_begin(batch->writer, ki_setting_worker_memory_kb / 4);
+	ki_writer_begin(batch->writer, batch->relation,
+					ki_setting_worker_memory_kb / 4);
+	MemoryContextSwitchTo(ki_writer_row_context(batch->writer));
 	for (i = lo; i < hi; i++)
 	{
 		KiFault		fault = {0};
 
 		CHECK_FOR_INTERRUPTS();
-		MemoryContextReset(batch->row_context);
-		MemoryContextSwitchTo(batch->row_context);
 		batch->current = i;
 		batch->is_mapping = true;
-		if (!work_on(batch, &batch->messages->items[i], values, nulls, absent,
-					 &fault))
+		if (!work_on(batch, &batch->messages->items[i], &fault))
 		{
 			set_reject(batch, i, &fault);
 			break;
@@ -353,7 +372,7 @@ another_succeeds(KiBatch *batch, int lo, int hi)
 	{
 		if (try_piece(batch, i, i + 1, true))
 		{
-			if (!batch->result->has_reject && batch->fates[i] == FATE_LOADED)
+			if (!batch->result->has_reject && batch->fates[i] == KI_FATE_LOADED)
 				return true;
 		}
 		else if (ki_error_class(batch->error->sqlerrcode) == KI_ERROR_PASSING)
@@ -373,7 +392,7 @@ judge(KiBatch *batch, int index)
 	bool		is_to_blame = ki_error_class(error->sqlerrcode) == KI_ERROR_MESSAGE;
 
 	for (int i = 0; i < index && !is_to_blame; i++)
-		is_to_blame = batch->fates[i] == FATE_LOADED;
+		is_to_blame = batch->fates[i] == KI_FATE_LOADED;
 	if (!is_to_blame &&
 		!another_succeeds(batch, index + 1, batch->messages->count))
 		ki_error_rethrow(error);
@@ -424,159 +443,20 @@ apply_rows(KiBatch *batch)
 {
 	open_target(batch);
 	if (ki_map_wants_headers(batch->map) && !batch->had_headers)
+	{
+		close_target(batch);
 		return false;
+	}
 	batch->fates = palloc0(batch->messages->count);
 	batch->error = NULL;
 	isolate(batch, 0, batch->messages->count);
-	return true;
-}
-
-/* ------------------------------------------------------------------------
- * Positions
- * ------------------------------------------------------------------------
- */
-static KiPosition *
-find_position(KiPosition *positions, int npositions, const KiMessage *message)
-{
-	static int	hint = 0;
-
-	if (hint < npositions && positions[hint].partition == message->partition &&
-		strcmp(positions[hint].topic, message->topic) == 0)
-		return &positions[hint];
-	for (hint = 0; hint < npositions; hint++)
-		if (positions[hint].partition == message->partition &&
-			strcmp(positions[hint].topic, message->topic) == 0)
-			return &positions[hint];
-	return NULL;
-}
-
-/*
- * Do the messages lie at or after their positions, in growing order?  The
- * source sees to that; if not, nothing of the batch may be used.
- */
-static bool
-is_in_order(const KiMessages *messages, KiPosition *positions, int npositions)
-{
-	int64	   *next = palloc(sizeof(int64) * (npositions + 1));
-
-	for (int i = 0; i < npositions; i++)
-		next[i] = positions[i].next_offset;
-	for (int i = 0; i < messages->count; i++)
+	close_target(batch);
+	for (int i = 0; i < batch->result->applied; i++)
 	{
-		const KiMessage *message = &messages->items[i];
-		KiPosition *position = find_position(positions, npositions, message);
-
-		if (!position || message->offset < next[position - positions])
-			return false;
-		next[position - positions] = message->offset + 1;
+		batch->result->loaded += batch->fates[i] == KI_FATE_LOADED;
+		batch->result->ignored += batch->fates[i] == KI_FATE_IGNORED;
 	}
 	return true;
-}
-
-/* One advance per position; row NULL: the position does not move. */
-typedef struct Advances
-{
-	KiAdvance  *items;
-	bool	   *is_touched;
-} Advances;
-
-static void
-count_message(KiAdvance *advance, const KiMessage *message, Fate fate)
-{
-	advance->next_offset = message->offset + 1;
-	advance->messages++;
-	advance->loaded += fate == FATE_LOADED;
-	advance->ignored += fate == FATE_IGNORED;
-	advance->last_offset = message->offset;
-	advance->last_timestamp_ms = message->timestamp_ms;
-}
-
-/* Lock and compare every position the batch may move; false: fenced. */
-static bool
-lock_positions(KiBatch *batch, Advances *advances, KiPosition *positions,
-			   int npositions, const int64 *ends)
-{
-	advances->items = palloc0(npositions * sizeof(KiAdvance));
-	advances->is_touched = palloc0(npositions * sizeof(bool));
-	for (int i = 0; i < batch->messages->count; i++)
-		advances->is_touched[find_position(positions, npositions,
-										   &batch->messages->items[i]) - positions] = true;
-	for (int i = 0; i < npositions; i++)
-	{
-		KiAdvance  *advance = &advances->items[i];
-
-		advance->next_offset = positions[i].next_offset;
-		advance->last_offset = -1;
-		if (ends[i] > positions[i].next_offset)
-			advances->is_touched[i] = true;
-		if (!advances->is_touched[i])
-			continue;
-		advance->row = ki_position_lock(batch->pipeline->id, &positions[i]);
-		if (!advance->row)
-			return false;
-	}
-	return true;
-}
-
-/* The last message of a partition that was applied. */
-static const KiMessage *
-last_of(const KiMessages *messages, int applied, const KiPosition *position)
-{
-	for (int i = applied - 1; i >= 0; i--)
-		if (messages->items[i].partition == position->partition &&
-			strcmp(messages->items[i].topic, position->topic) == 0)
-			return &messages->items[i];
-	return NULL;
-}
-
-static void
-advance_positions(KiBatch *batch, Advances *advances, KiPosition *positions,
-				  int npositions, const int64 *ends)
-{
-	KiBatchResult *result = batch->result;
-
-	for (int i = 0; i < result->applied; i++)
-	{
-		const KiMessage *message = &batch->messages->items[i];
-		KiPosition *position = find_position(positions, npositions, message);
-
-		count_message(&advances->items[position - positions], message,
-					  batch->fates[i]);
-		result->loaded += batch->fates[i] == FATE_LOADED;
-		result->ignored += batch->fates[i] == FATE_IGNORED;
-	}
-	for (int i = 0; i < npositions; i++)
-	{
-		KiAdvance  *advance = &advances->items[i];
-
-		if (!result->has_reject && ends[i] > advance->next_offset)
-			advance->next_offset = ends[i];
-		if (advance->next_offset == positions[i].next_offset)
-			continue;
-		if (advance->last_offset >= 0)
-			advance->last_crc = ki_message_crc(last_of(batch->messages,
-													   result->applied,
-													   &positions[i]));
-		ki_position_advance(batch->pipeline->id, advance);
-	}
-}
-
-/* After the commit: what is stored is what we expect from now on. */
-static void
-remember_positions(const Advances *advances, KiPosition *positions,
-				   int npositions)
-{
-	for (int i = 0; i < npositions; i++)
-	{
-		const KiAdvance *advance = &advances->items[i];
-
-		positions[i].next_offset = advance->next_offset;
-		if (advance->last_offset < 0)
-			continue;
-		positions[i].last_offset = advance->last_offset;
-		positions[i].last_timestamp_ms = advance->last_timestamp_ms;
-		positions[i].last_crc = advance->last_crc;
-	}
 }
 
 /* ------------------------------------------------------------------------
@@ -594,12 +474,15 @@ is_unchanged(const KiPipeline *pipeline)
 }
 
 static KiOutcome
-apply_locked(KiBatch *batch, Advances *advances, KiPosition *positions,
+apply_locked(KiBatch *batch, KiAdvances *advances, KiPosition *positions,
 			 int npositions, const int64 *ends)
 {
+	int32		pipeline = batch->pipeline->id;
+	KiBatchResult *result = batch->result;
+
 	if (!ki_catalog_is_installed())
 		return KI_OUTCOME_CHANGED;
-	ki_lock_pipeline(batch->pipeline->id, false);
+	ki_lock_pipeline(pipeline, false);
 	if (*batch->is_stale || !is_unchanged(batch->pipeline))
 		return KI_OUTCOME_CHANGED;
 	if (XactReadOnly)
@@ -607,12 +490,14 @@ apply_locked(KiBatch *batch, Advances *advances, KiPosition *positions,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot load pipeline \"%s\" in a read-only transaction",
 						batch->pipeline->name)));
-	if (!is_in_order(batch->messages, positions, npositions) ||
-		!lock_positions(batch, advances, positions, npositions, ends))
+	if (!ki_advances_plan(advances, batch->messages, positions, npositions,
+						  ends) ||
+		!ki_advances_lock(advances, pipeline))
 		return KI_OUTCOME_FENCED;
 	if (batch->messages->count > 0 && !apply_rows(batch))
 		return KI_OUTCOME_CHANGED;
-	advance_positions(batch, advances, positions, npositions, ends);
+	ki_advances_store(advances, pipeline, batch->messages, result->applied,
+					  batch->fates, !result->has_reject);
 	return KI_OUTCOME_DONE;
 }
 
@@ -631,7 +516,7 @@ ki_batch_apply(KiBatch *batch, const KiMessages *messages,
 			   KiPosition *positions, int npositions, const int64 *ends,
 			   KiBatchResult *result)
 {
-	Advances	advances = {0};
+	KiAdvances	advances;
 	MemoryContext old = CurrentMemoryContext;
 	KiSession	session;
 	KiOutcome	outcome;
@@ -639,9 +524,6 @@ ki_batch_apply(KiBatch *batch, const KiMessages *messages,
 
 	memset(result, 0, sizeof(KiBatchResult));
 	MemoryContextReset(batch->batch_context);
-	batch->row_context = AllocSetContextCreate(batch->batch_context,
-											   "kafka_ingest row",
-											   ALLOCSET_DEFAULT_SIZES);
 	batch->messages = messages;
 	batch->result = result;
 	INSTR_TIME_SET_CURRENT(start);
@@ -656,7 +538,7 @@ ki_batch_apply(KiBatch *batch, const KiMessages *messages,
 	ki_transaction_commit(batch->transaction);
 	result->commit_ms = ms_since(start);
 	if (outcome == KI_OUTCOME_DONE)
-		remember_positions(&advances, positions, npositions);
+		ki_advances_remember(&advances);
 	MemoryContextSwitchTo(old);
 	return outcome;
 }

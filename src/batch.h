@@ -38,6 +38,8 @@ typedef struct KiBatchResult
 	bool		has_reject;		/* message number "applied" is bad */
 	KiFault		fault;			/* why; texts live until the next batch */
 	double		apply_ms;
+	double		decode_ms;		/* of it, estimated from samples */
+	double		map_ms;			/* likewise */
 	double		commit_ms;
 } KiBatchResult;
 

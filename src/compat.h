@@ -102,6 +102,52 @@
 	(pfree((lexer)->strval->data), pfree((lexer)->strval), pfree(lexer))
 #endif
 
+/* One argument more from 16 on: only the summarizing indexes. */
+#if PG_VERSION_NUM >= 160000
+#define ki_insert_index_tuples(rel, slot, estate) \
+	ExecInsertIndexTuples((rel), (slot), (estate), false, false, NULL, NIL, false)
+#else
+#define ki_insert_index_tuples(rel, slot, estate) \
+	ExecInsertIndexTuples((rel), (slot), (estate), false, false, NULL, NIL)
+#endif
+
+/*
+ * A range table of one relation that these columns (a Bitmapset) are inserted
+ * into; from 16 on the rights are a list of their own, and from 18 on it is
+ * said which entries no pruning removed.
+ */
+#if PG_VERSION_NUM >= 180000
+#define ki_exec_init_range_table(estate, table, rights) \
+	ExecInitRangeTable((estate), (table), (rights), bms_make_singleton(1))
+#else
+#define ki_exec_init_range_table(estate, table, rights) \
+	ExecInitRangeTable((estate), (table), (rights))
+#endif
+#if PG_VERSION_NUM >= 160000
+#define ki_init_range_table(estate, entry, columns) \
+	do { \
+		List	   *rights_ = NIL; \
+		RTEPermissionInfo *right_ = addRTEPermissionInfo(&rights_, (entry)); \
+		right_->requiredPerms = ACL_INSERT; \
+		right_->insertedCols = (columns); \
+		ki_exec_init_range_table((estate), list_make1(entry), rights_); \
+	} while (0)
+#else
+#define ki_init_range_table(estate, entry, columns) \
+	do { \
+		(entry)->requiredPerms = ACL_INSERT; \
+		(entry)->insertedCols = (columns); \
+		ExecInitRangeTable((estate), list_make1(entry)); \
+	} while (0)
+#endif
+
+/* How a partition's columns lie, seen from its root; NULL: as there. */
+#if PG_VERSION_NUM >= 160000
+#define ki_root_to_child_map(rel, estate) ExecGetRootToChildMap((rel), (estate))
+#else
+#define ki_root_to_child_map(rel, estate) ((rel)->ri_RootToPartitionMap)
+#endif
+
 /*
  * Call a type's input function; a soft error (from 16 on) fills *sqlerrcode
  * and returns false, before 16 every error is raised.

@@ -29,6 +29,7 @@
 #include "loader.h"
 #include "lock.h"
 #include "owned.h"
+#include "session.h"
 #include "slot.h"
 
 PG_FUNCTION_INFO_V1(kafka_ingest_run);
@@ -54,12 +55,8 @@ commit_in_procedure(void)
 static void
 begin_in_block(void)
 {
-	ConstraintsSetStmt *immediate = makeNode(ConstraintsSetStmt);
-
 	begin_in_procedure();
-	immediate->constraints = NIL;
-	immediate->deferred = false;
-	AfterTriggerSetState(immediate);
+	ki_session_check_constraints();
 }
 
 static void

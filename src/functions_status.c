@@ -26,11 +26,14 @@
 #include "slot.h"
 #include "state.h"
 #include "watermark.h"
+#include "write.h"
 
 PG_FUNCTION_INFO_V1(kafka_ingest_is_mine);
 PG_FUNCTION_INFO_V1(kafka_ingest_status_rows);
 PG_FUNCTION_INFO_V1(kafka_ingest_partition_status_rows);
 PG_FUNCTION_INFO_V1(kafka_ingest_recent_batches_rows);
+PG_FUNCTION_INFO_V1(kafka_ingest_recent_stages_rows);
+PG_FUNCTION_INFO_V1(kafka_ingest_write_method);
 
 #define LAG_IS_OLD_MS 10000
 
@@ -374,8 +377,29 @@ batch_row(FunctionCallInfo fcinfo, const KiPipeline *pipeline,
 	finish(fcinfo, &out);
 }
 
-Datum
-kafka_ingest_recent_batches_rows(PG_FUNCTION_ARGS)
+/* Where the time of a batch went: what is neither decoding nor mapping writes. */
+static void
+stages_row(FunctionCallInfo fcinfo, const KiPipeline *pipeline,
+		   const KiBatchReport *batch)
+{
+	Out			out = {0};
+
+	put_text(&out, pipeline->name);
+	put(&out, Int32GetDatum(batch->pid), false);
+	put_time(&out, batch->finished_at);
+	put_int64(&out, batch->messages, false);
+	put(&out, Float8GetDatum(batch->decode_ms), false);
+	put(&out, Float8GetDatum(batch->map_ms), false);
+	put(&out, Float8GetDatum(batch->apply_ms - batch->decode_ms - batch->map_ms),
+		false);
+	finish(fcinfo, &out);
+}
+
+/* A row for each recent batch of each pipeline that may be seen. */
+static void
+batch_rows(FunctionCallInfo fcinfo,
+		   void (*row) (FunctionCallInfo, const KiPipeline *,
+						const KiBatchReport *))
 {
 	KiBatchReport *batches = palloc(sizeof(KiBatchReport) * KI_RECENT_BATCHES);
 	ListCell   *cell;
@@ -391,8 +415,29 @@ kafka_ingest_recent_batches_rows(PG_FUNCTION_ARGS)
 			int			count = i < 0 ? 0 : ki_slot_read_batches(i, batches);
 
 			for (int k = 0; k < count; k++)
-				batch_row(fcinfo, pipeline, &batches[k]);
+				row(fcinfo, pipeline, &batches[k]);
 		}
 	}
+}
+
+Datum
+kafka_ingest_recent_batches_rows(PG_FUNCTION_ARGS)
+{
+	batch_rows(fcinfo, batch_row);
 	PG_RETURN_VOID();
+}
+
+Datum
+kafka_ingest_recent_stages_rows(PG_FUNCTION_ARGS)
+{
+	batch_rows(fcinfo, stages_row);
+	PG_RETURN_VOID();
+}
+
+Datum
+kafka_ingest_write_method(PG_FUNCTION_ARGS)
+{
+	KiWriteMethod method = ki_write_method(PG_GETARG_OID(0));
+
+	PG_RETURN_TEXT_P(cstring_to_text(ki_write_method_name(method)));
 }

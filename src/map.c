@@ -423,8 +423,9 @@ take_origin(KiMap *map, MapColumn *column, const KiMessage *message,
 
 bool
 ki_map_row(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
-		   Datum *values, bool *nulls, bool *absent, KiFault *fault)
+		   KiRow *row, KiFault *fault)
 {
+	row->has_absent = false;
 	if (map->has_paths && !has_any_field(map, decoded))
 		return ki_fault_set(fault, ERRCODE_NO_SQL_JSON_ITEM, KI_STAGE_MAP,
 							"no mapped field is present");
@@ -432,20 +433,22 @@ ki_map_row(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
 	for (int i = 0; i < map->ncolumns; i++)
 	{
 		MapColumn  *column = &map->columns[i];
+		int			to = map->attnums[i] - 1;
 
-		values[i] = (Datum) 0;
-		nulls[i] = true;
-		absent[i] = false;
+		row->values[to] = (Datum) 0;
+		row->nulls[to] = true;
+		row->absent[to] = false;
 		map->current_column = column->column.name;
-		if (!take_origin(map, column, message, decoded, &values[i], &nulls[i],
-						 &absent[i], fault) ||
-			(nulls[i] && !absent[i] &&
+		if (!take_origin(map, column, message, decoded, &row->values[to],
+						 &row->nulls[to], &row->absent[to], fault) ||
+			(row->nulls[to] && !row->absent[to] &&
 			 !ki_column_take_null(&column->column, fault)))
 		{
 			fault->column_name = column->column.name;
 			map->current_column = NULL;
 			return false;
 		}
+		row->has_absent |= row->absent[to];
 	}
 	map->current_column = NULL;
 	return true;

@@ -9,6 +9,7 @@
 #include "decode.h"
 #include "message.h"
 #include "pipeline.h"
+#include "row.h"
 
 typedef struct KiMap KiMap;
 
@@ -37,16 +38,14 @@ extern KiDecoded *ki_map_decode(KiMap *map, const KiMessage *message,
 								KiFault *fault);
 
 /*
- * Turn a decoded message into one Datum per mapped column, in the order of
- * ki_map_columns.  absent[i] says that the column takes its DEFAULT.
+ * Turn a decoded message into a row: a Datum for each mapped column, or the
+ * mark that it is absent and takes its DEFAULT.
  * Datums live in the current memory context.  Returns false with *fault
  * filled (stage "map") for what can be found without raising; input functions
  * may raise, in which case ki_map_current_column tells the culprit.
  */
 extern bool ki_map_row(KiMap *map, const KiMessage *message,
-					   const KiDecoded *decoded,
-					   Datum *values, bool *nulls, bool *absent,
-					   KiFault *fault);
+					   const KiDecoded *decoded, KiRow *row, KiFault *fault);
 
 /* Name of the column whose conversion is under way; NULL: none. */
 extern const char *ki_map_current_column(const KiMap *map);

@@ -55,6 +55,8 @@ ki_loader_report(const KiLoader *loader, const KiBatchResult *result,
 		batch.collect_ms = (started - loader->first_at) / 1000.0;
 	}
 	batch.apply_ms = result->apply_ms;
+	batch.decode_ms = result->decode_ms;
+	batch.map_ms = result->map_ms;
 	batch.commit_ms = result->commit_ms;
 	strlcpy(batch.end_reason, end_reason, sizeof(batch.end_reason));
 	ki_slot_report_batch(&batch);

@@ -45,6 +45,16 @@ pin(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
+void
+ki_session_check_constraints(void)
+{
+	ConstraintsSetStmt *immediate = makeNode(ConstraintsSetStmt);
+
+	immediate->constraints = NIL;
+	immediate->deferred = false;
+	AfterTriggerSetState(immediate);
+}
+
 /*
  * In a restricted operation a trigger cannot be deferred at all, so make
  * constraints immediate before the first row.
@@ -52,16 +62,11 @@ pin(const char *name, const char *value)
 static void
 become_owner(KiSession *session, Oid owner)
 {
-	ConstraintsSetStmt *immediate;
-
 	GetUserIdAndSecContext(&session->user, &session->security_context);
 	session->is_switched = session->user != owner;
 	if (!session->is_switched)
 		return;
-	immediate = makeNode(ConstraintsSetStmt);
-	immediate->constraints = NIL;
-	immediate->deferred = false;
-	AfterTriggerSetState(immediate);
+	ki_session_check_constraints();
 	SetUserIdAndSecContext(owner, session->security_context |
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);

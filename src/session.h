@@ -23,4 +23,11 @@ typedef struct KiSession
 extern void ki_session_begin(KiSession *session, const KiPipeline *pipeline);
 extern void ki_session_end(KiSession *session);
 
+/*
+ * SET CONSTRAINTS ALL IMMEDIATE: deferred triggers and constraints run now and
+ * not at commit, so that what a message violates is found while the message
+ * is known.  Lasts until the transaction ends.
+ */
+extern void ki_session_check_constraints(void);
+
 #endif							/* KI_SESSION_H */

@@ -54,6 +54,8 @@ typedef struct KiBatchReport
 	int64		last_timestamp_ms;
 	double		collect_ms;
 	double		apply_ms;
+	double		decode_ms;		/* of it, estimated */
+	double		map_ms;			/* likewise */
 	double		commit_ms;
 	char		end_reason[12];
 } KiBatchReport;

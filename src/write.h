@@ -5,14 +5,31 @@
  * A writer lives as long as the target's shape is unchanged; per piece of a
  * batch it is begun, given rows in order of arrival, and ended.  All of it
  * runs inside the batch's transaction; whatever the target refuses is raised.
+ *
+ * There is one semantics, that of INSERT, and two ways to it: write_multi.c
+ * puts rows straight into tables, write_insert.c runs a statement, for targets
+ * where something would want to see it.
  */
 #ifndef KI_WRITE_H
 #define KI_WRITE_H
 
 #include "access/attnum.h"
+#include "row.h"
 #include "utils/relcache.h"
 
+typedef enum KiWriteMethod
+{
+	KI_WRITE_INSERT = 0,		/* INSERT ... SELECT */
+	KI_WRITE_MULTI_INSERT		/* table_multi_insert */
+} KiWriteMethod;
+
 typedef struct KiWriter KiWriter;
+
+/* How a relation is written, from its catalog entries alone: no lock. */
+extern KiWriteMethod ki_write_method(Oid relid);
+
+/* As pipelines.write_method shows it. */
+extern const char *ki_write_method_name(KiWriteMethod method);
 
 /* Make a writer for these columns of the target, in the current context. */
 extern KiWriter *ki_writer_create(Relation target, const AttrNumber *attnums,
@@ -22,17 +39,22 @@ extern KiWriter *ki_writer_create(Relation target, const AttrNumber *attnums,
 extern bool ki_writer_fits(const KiWriter *writer, Relation target);
 
 /*
- * Begin a piece.  The current memory context must last until its end; rows
- * beyond memory_kb go to disk.
+ * Begin a piece into the target, which is open and locked until the piece's
+ * end.  The current memory context must last as long; rows beyond memory_kb
+ * go to disk.
  */
-extern void ki_writer_begin(KiWriter *writer, int memory_kb);
+extern void ki_writer_begin(KiWriter *writer, Relation target, int memory_kb);
 
 /*
- * Add a row: one value per column.  Absent columns take their DEFAULT, which
- * is filled in where it is known here.
+ * The row to fill in next: the values, nulls and absent of all mapped columns.
+ * What they point to is made in the row context, which is emptied when the
+ * rows have been written.
  */
-extern void ki_writer_add(KiWriter *writer, Datum *values, bool *nulls,
-						  const bool *absent);
+extern KiRow *ki_writer_row(KiWriter *writer);
+extern MemoryContext ki_writer_row_context(const KiWriter *writer);
+
+/* Add the row that was filled in.  The current context is the row context. */
+extern void ki_writer_add(KiWriter *writer);
 
 /* Write what was added and fire triggers, deferred ones too. */
 extern void ki_writer_end(KiWriter *writer);

@@ -20,8 +20,6 @@
 
 #include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
-#include "commands/trigger.h"
 #include "executor/executor.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -41,31 +39,32 @@
 #include "utils/tuplestore.h"
 
 #include "compat.h"
-#include "write.h"
+#include "session.h"
+#include "write_routine.h"
 
 #define ROWS_NAME "kafka_ingest_rows"
 
-struct KiWriter
+typedef struct InsertWriter
 {
-	MemoryContext context;
-	Oid			relid;
+	KiWriter	base;
 	char	   *target;			/* qualified and quoted */
 	bool		is_view;
 	TupleDesc	desc;			/* of the mapped columns */
-	Node	  **defaults;		/* per column; NULL: none */
-	bool	   *is_domain;		/* per column: NULL must be checked, too */
+	AttrNumber *attnums;		/* per column */
+	Datum	   *values;			/* per column */
+	bool	   *nulls;
+	KiDefaults *defaults;		/* of a table's columns */
 
 	/* the piece under way */
+	MemoryContext piece;		/* lasts until its end */
 	int			memory_kb;
-	EState	   *estate;			/* evaluates defaults */
-	ExprState **default_states; /* made at first use */
-	void	  **domain_states;	/* what domain_check keeps between rows */
+	EState	   *estate;			/* evaluates defaults; NULL: not yet */
 
 	/* the run under way */
 	Tuplestorestate *rows;		/* NULL: no row yet */
 	int64		nrows;
 	Bitmapset  *absent;			/* of a view */
-};
+} InsertWriter;
 
 static char *
 name_of(Relation target)
@@ -74,40 +73,18 @@ name_of(Relation target)
 									  RelationGetRelationName(target));
 }
 
-KiWriter *
-ki_writer_create(Relation target, const AttrNumber *attnums, int ncolumns)
+static bool
+fits(const KiWriter *base, Relation target)
 {
-	KiWriter   *writer = palloc0(sizeof(KiWriter));
-
-	writer->context = CurrentMemoryContext;
-	writer->relid = RelationGetRelid(target);
-	writer->target = name_of(target);
-	writer->is_view = target->rd_rel->relkind == RELKIND_VIEW;
-	writer->desc = CreateTemplateTupleDesc(ncolumns);
-	writer->defaults = palloc0(ncolumns * sizeof(Node *));
-	writer->is_domain = palloc0(ncolumns * sizeof(bool));
-	for (int i = 0; i < ncolumns; i++)
-	{
-		TupleDescCopyEntry(writer->desc, i + 1,
-						   RelationGetDescr(target), attnums[i]);
-		writer->is_domain[i] =
-			get_typtype(TupleDescAttr(writer->desc, i)->atttypid) == TYPTYPE_DOMAIN;
-		if (!writer->is_view)
-			writer->defaults[i] = build_column_default(target, attnums[i]);
-	}
-	return writer;
+	return strcmp(((const InsertWriter *) base)->target, name_of(target)) == 0;
 }
 
-bool
-ki_writer_fits(const KiWriter *writer, Relation target)
+static void
+begin(KiWriter *base, Relation target, int memory_kb)
 {
-	return writer->relid == RelationGetRelid(target) &&
-		strcmp(writer->target, name_of(target)) == 0;
-}
+	InsertWriter *writer = (InsertWriter *) base;
 
-void
-ki_writer_begin(KiWriter *writer, int memory_kb)
-{
+	writer->piece = CurrentMemoryContext;
 	writer->memory_kb = memory_kb;
 	writer->estate = NULL;
 	writer->rows = NULL;
@@ -122,7 +99,7 @@ ki_writer_begin(KiWriter *writer, int memory_kb)
 
 /* Names of the columns that are given, as a comma list. */
 static char *
-column_list(const KiWriter *writer)
+column_list(const InsertWriter *writer)
 {
 	StringInfoData buf;
 
@@ -141,7 +118,7 @@ column_list(const KiWriter *writer)
 }
 
 static QueryEnvironment *
-environment_of_run(const KiWriter *writer)
+environment_of_run(const InsertWriter *writer)
 {
 	QueryEnvironment *environment = create_queryEnv();
 	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
@@ -158,12 +135,12 @@ environment_of_run(const KiWriter *writer)
 
 /* Analyze; afterwards the relation written into is locked and the right one. */
 static Query *
-analyze(const KiWriter *writer, const char *sql, QueryEnvironment *environment)
+analyze(const InsertWriter *writer, const char *sql, QueryEnvironment *environment)
 {
 	RawStmt    *raw = linitial_node(RawStmt, pg_parse_query(sql));
 	Query	   *query = parse_analyze_fixedparams(raw, sql, NULL, 0, environment);
 
-	if (rt_fetch(query->resultRelation, query->rtable)->relid != writer->relid)
+	if (rt_fetch(query->resultRelation, query->rtable)->relid != writer->base.relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("%s became another relation while it was loaded",
@@ -217,7 +194,7 @@ execute(Query *query, const char *sql, QueryEnvironment *environment)
 
 /* Run the statement, and what rules make of it, over the rows of the run. */
 static void
-flush(KiWriter *writer)
+flush(InsertWriter *writer)
 {
 	QueryEnvironment *environment;
 	MemoryContext statement;
@@ -229,8 +206,7 @@ flush(KiWriter *writer)
 
 	if (!writer->rows)
 		return;
-	statement = AllocSetContextCreate(CurrentMemoryContext,
-									  "kafka_ingest statement",
+	statement = AllocSetContextCreate(writer->piece, "kafka_ingest statement",
 									  ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(statement);
 	environment = environment_of_run(writer);
@@ -263,95 +239,109 @@ flush(KiWriter *writer)
  * Rows
  * ------------------------------------------------------------------------
  */
-/* What absent fields need, from the first one of a piece on. */
+/* A table's columns that no field was given for. */
 static void
-prepare_defaults(KiWriter *writer)
+fill_absent(InsertWriter *writer)
 {
-	if (writer->estate)
-		return;
-	writer->estate = CreateExecutorState();
-	writer->default_states = palloc0(writer->desc->natts * sizeof(ExprState *));
-	writer->domain_states = palloc0(writer->desc->natts * sizeof(void *));
-}
+	if (!writer->estate)
+	{
+		MemoryContext rows = MemoryContextSwitchTo(writer->piece);
 
-static void
-evaluate_default(KiWriter *writer, int i, Datum *value, bool *isnull)
-{
-	ExprContext *econtext;
-
-	if (!writer->default_states[i])
-		writer->default_states[i] = ExecPrepareExpr((Expr *) writer->defaults[i],
-													writer->estate);
-	econtext = GetPerTupleExprContext(writer->estate);
-	*value = ExecEvalExprSwitchContext(writer->default_states[i], econtext, isnull);
-}
-
-/* A column of a table that no field was given for. */
-static void
-fill_absent(KiWriter *writer, int i, Datum *value, bool *isnull)
-{
-	Form_pg_attribute attr = TupleDescAttr(writer->desc, i);
-
-	*value = (Datum) 0;
-	*isnull = true;
-	if (writer->defaults[i] || writer->is_domain[i])
-		prepare_defaults(writer);
-	if (writer->defaults[i])
-		evaluate_default(writer, i, value, isnull);
-	if (writer->is_domain[i])
-		domain_check(*value, *isnull, attr->atttypid, &writer->domain_states[i],
-					 writer->estate->es_query_cxt);
+		writer->estate = CreateExecutorState();
+		MemoryContextSwitchTo(rows);
+		ki_defaults_begin(writer->defaults, writer->estate);
+	}
+	ki_defaults_fill(writer->defaults, &writer->base.row);
+	ResetPerTupleExprContext(writer->estate);
 }
 
 static bool
-is_same_shape(const KiWriter *writer, const bool *absent)
+is_absent(const InsertWriter *writer, int i)
+{
+	return writer->base.row.absent[writer->attnums[i] - 1];
+}
+
+static bool
+is_same_shape(const InsertWriter *writer)
 {
 	for (int i = 0; i < writer->desc->natts; i++)
-		if (absent[i] != bms_is_member(i, writer->absent))
+		if (is_absent(writer, i) != bms_is_member(i, writer->absent))
 			return false;
 	return true;
 }
 
 static void
-start_run(KiWriter *writer, const bool *absent)
+start_run(InsertWriter *writer)
 {
+	MemoryContext rows = MemoryContextSwitchTo(writer->piece);
+
 	writer->absent = NULL;
 	for (int i = 0; writer->is_view && i < writer->desc->natts; i++)
-		if (absent[i])
+		if (is_absent(writer, i))
 			writer->absent = bms_add_member(writer->absent, i);
 	writer->rows = tuplestore_begin_heap(false, false, writer->memory_kb);
+	MemoryContextSwitchTo(rows);
 }
 
-void
-ki_writer_add(KiWriter *writer, Datum *values, bool *nulls, const bool *absent)
+static void
+add(KiWriter *base)
 {
-	if (writer->rows && writer->is_view && !is_same_shape(writer, absent))
+	InsertWriter *writer = (InsertWriter *) base;
+	KiRow	   *row = &base->row;
+
+	if (writer->rows && writer->is_view && !is_same_shape(writer))
 		flush(writer);
 	if (!writer->rows)
-		start_run(writer, absent);
-	for (int i = 0; !writer->is_view && i < writer->desc->natts; i++)
-		if (absent[i])
-			fill_absent(writer, i, &values[i], &nulls[i]);
-	tuplestore_putvalues(writer->rows, writer->desc, values, nulls);
+		start_run(writer);
+	if (row->has_absent && !writer->is_view)
+		fill_absent(writer);
+	for (int i = 0; i < writer->desc->natts; i++)
+	{
+		writer->values[i] = row->values[writer->attnums[i] - 1];
+		writer->nulls[i] = row->nulls[writer->attnums[i] - 1];
+	}
+	tuplestore_putvalues(writer->rows, writer->desc, writer->values,
+						 writer->nulls);
 	writer->nrows++;
-	if (writer->estate)
-		ResetPerTupleExprContext(writer->estate);
+	MemoryContextReset(base->row_context);
 }
 
-/*
- * Deferred triggers and constraints are run here and not at commit, so that
- * what a message violates is found while the message is known.
- */
-void
-ki_writer_end(KiWriter *writer)
+static void
+end(KiWriter *base)
 {
-	ConstraintsSetStmt *immediate = makeNode(ConstraintsSetStmt);
+	InsertWriter *writer = (InsertWriter *) base;
 
 	flush(writer);
 	if (writer->estate)
 		FreeExecutorState(writer->estate);
 	writer->estate = NULL;
-	immediate->constraints = NIL;
-	immediate->deferred = false;
-	AfterTriggerSetState(immediate);
+	ki_session_check_constraints();
+}
+
+static const KiWriteRoutine routine = {fits, begin, add, end};
+
+KiWriter *
+ki_write_insert_create(Relation target, const AttrNumber *attnums, int ncolumns)
+{
+	InsertWriter *writer = palloc0(sizeof(InsertWriter));
+	int			natts = RelationGetNumberOfAttributes(target);
+
+	writer->base.routine = &routine;
+	writer->base.row.values = palloc(natts * sizeof(Datum));
+	writer->base.row.nulls = palloc(natts * sizeof(bool));
+	writer->target = name_of(target);
+	writer->is_view = target->rd_rel->relkind == RELKIND_VIEW;
+	writer->attnums = palloc(ncolumns * sizeof(AttrNumber));
+	writer->values = palloc(ncolumns * sizeof(Datum));
+	writer->nulls = palloc(ncolumns * sizeof(bool));
+	writer->desc = CreateTemplateTupleDesc(ncolumns);
+	for (int i = 0; i < ncolumns; i++)
+	{
+		writer->attnums[i] = attnums[i];
+		TupleDescCopyEntry(writer->desc, i + 1, RelationGetDescr(target),
+						   attnums[i]);
+	}
+	if (!writer->is_view)
+		writer->defaults = ki_defaults_create(target, attnums, ncolumns, false);
+	return &writer->base;
 }

@@ -22,6 +22,7 @@ cd "$root"
 floors='
 0 message        message
 0 record         record
+0 row            row
 0 pipeline       pipeline
 0 compat         compat
 0 decimal        decimal
@@ -48,6 +49,7 @@ floors='
 2 map            map
 2 target         target
 2 write          write write_*
+3 advance        advance
 3 batch          batch
 3 start          start
 4 loader         loader open report resolve
@@ -60,7 +62,7 @@ floors='
 '
 # The only edges between nouns of one floor above 1: the mapping compiles its decoder, the worker runs
 # the loader.
-edges='map>decode worker>loader'
+edges='map>decode batch>advance worker>loader'
 
 function_lines=100
 median_lines=25
@@ -77,9 +79,10 @@ jansson_files='json.c'
 curl_files=''
 
 # What nobody but the extension itself and its tests uses: functions and settings.
-undocumented='fdw_validator *_rows is_mine fault'
+undocumented='fdw_validator *_rows is_mine write_method fault'
 
-install_script=$(find sql -maxdepth 1 -name "kafka_ingest--*.sql" ! -name "*--*--*" 2> /dev/null | sort -V | tail -n 1)
+mapfile -t install_scripts < <(find sql -maxdepth 1 -name "kafka_ingest--*.sql" 2> /dev/null | sort -V)
+install_script='the SQL scripts'
 documents=()
 for file in README.md doc/*.md; do
 	[ ! -f "$file" ] || documents+=("$file")
@@ -348,10 +351,10 @@ check_library()
 			*) problem "kafka_ingest.so: exports $symbol; make it static, or begin it with ki_" ;;
 		esac
 	done < "$work/symbols"
-	[ -n "$install_script" ] || return 0
+	[ ${#install_scripts[@]} -gt 0 ] || return 0
 	while read -r symbol; do
 		grep -qx "$symbol" "$work/symbols" || problem "$install_script: kafka_ingest.so has no $symbol"
-	done < <(grep -oE "'MODULE_PATHNAME',[[:space:]]*'[^']*'" "$install_script" \
+	done < <(grep -oE "'MODULE_PATHNAME',[[:space:]]*'[^']*'" -h "${install_scripts[@]}" \
 		| sed -E "s/.*'([^']*)'\$/\1/" | sort -u)
 }
 
@@ -360,7 +363,7 @@ check_library()
 # The objects that the install script makes: kind and name
 sql_objects()
 {
-	sed 's/--.*//' "$install_script" \
+	sed 's/--.*//' "${install_scripts[@]}" \
 		| grep -iE "^[[:space:]]*$1" \
 		| sed -E -e 's/^[[:space:]]*//' -e 's/OR REPLACE //I' -e 's/(UNLOGGED|TEMP|TEMPORARY|RECURSIVE|MATERIALIZED) //I' \
 		| sed -nE 's/^[A-Z]+( ON)? (FOREIGN DATA WRAPPER|EVENT TRIGGER|FUNCTION|PROCEDURE|AGGREGATE|VIEW|TABLE|SEQUENCE|TYPE|DOMAIN) ("?[a-zA-Z_][a-zA-Z0-9_.]*"?).*/\2:\3/Ip'
@@ -374,12 +377,12 @@ is_documented()
 check_sql()
 {
 	local object kind name setting file base
-	if [ -z "$install_script" ]; then
+	if [ ${#install_scripts[@]} = 0 ]; then
 		problem "sql/: there is no install script"
 		return
 	fi
-	sql_objects CREATE | sort > "$work/created"
-	sql_objects 'COMMENT ON' | sort > "$work/commented"
+	sql_objects CREATE | sort -u > "$work/created"
+	sql_objects 'COMMENT ON' | sort -u > "$work/commented"
 	[ -s "$work/created" ] || problem "$install_script: makes nothing"
 	while read -r object; do
 		problem "$install_script: ${object/:/ } has no COMMENT ON"

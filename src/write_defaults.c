@@ -1,0 +1,118 @@
+/*
+ * write_defaults.c
+ *	  DEFAULTs of the columns that take no field of a message.
+ *
+ * An absent field means the column's DEFAULT for that row only, so they are
+ * evaluated row by row: nextval() and clock_timestamp() count.  A column
+ * without a DEFAULT becomes NULL, which a domain may refuse.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "rewrite/rewriteHandler.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "write_routine.h"
+
+typedef struct Default
+{
+	int			index;			/* of the attribute, from 0 */
+	Oid			domain;			/* its type, if that is a domain */
+	Node	   *expr;			/* NULL: none */
+
+	/* per piece, made at first use */
+	ExprState  *state;
+	void	   *domain_state;	/* what domain_check keeps between rows */
+} Default;
+
+struct KiDefaults
+{
+	Default    *items;
+	int			nitems;
+	bool		has_unmapped;
+	EState	   *estate;			/* of the piece under way */
+};
+
+static void
+add_attribute(KiDefaults *defaults, Relation target, int index)
+{
+	Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(target), index);
+	Default    *item = &defaults->items[defaults->nitems++];
+
+	item->index = index;
+	if (attribute->attisdropped || attribute->attgenerated != '\0')
+		return;
+	item->expr = build_column_default(target, index + 1);
+	if (get_typtype(attribute->atttypid) == TYPTYPE_DOMAIN)
+		item->domain = attribute->atttypid;
+}
+
+KiDefaults *
+ki_defaults_create(Relation target, const AttrNumber *attnums, int ncolumns,
+				   bool unmapped)
+{
+	KiDefaults *defaults = palloc0(sizeof(KiDefaults));
+	int			natts = RelationGetNumberOfAttributes(target);
+
+	defaults->items = palloc0(natts * sizeof(Default));
+	if (unmapped)
+	{
+		for (int i = 0; i < natts; i++)
+			add_attribute(defaults, target, i);
+		defaults->has_unmapped = natts > ncolumns;
+	}
+	else
+		for (int i = 0; i < ncolumns; i++)
+			add_attribute(defaults, target, attnums[i] - 1);
+	return defaults;
+}
+
+void
+ki_defaults_begin(KiDefaults *defaults, EState *estate)
+{
+	defaults->estate = estate;
+	for (int i = 0; i < defaults->nitems; i++)
+	{
+		defaults->items[i].state = NULL;
+		defaults->items[i].domain_state = NULL;
+	}
+}
+
+bool
+ki_defaults_always(const KiDefaults *defaults)
+{
+	return defaults->has_unmapped;
+}
+
+static void
+fill(KiDefaults *defaults, Default *item, Datum *value, bool *isnull)
+{
+	EState	   *estate = defaults->estate;
+
+	*value = (Datum) 0;
+	*isnull = true;
+	if (item->expr && !item->state)
+		item->state = ExecPrepareExpr((Expr *) item->expr, estate);
+	if (item->expr)
+		*value = ExecEvalExpr(item->state, GetPerTupleExprContext(estate),
+							  isnull);
+	if (OidIsValid(item->domain))
+		domain_check(*value, *isnull, item->domain, &item->domain_state,
+					 estate->es_query_cxt);
+}
+
+void
+ki_defaults_fill(KiDefaults *defaults, KiRow *row)
+{
+	for (int i = 0; i < defaults->nitems; i++)
+	{
+		Default    *item = &defaults->items[i];
+
+		if (row->absent[item->index])
+			fill(defaults, item, &row->values[item->index],
+				 &row->nulls[item->index]);
+	}
+}

@@ -1,0 +1,540 @@
+/*
+ * write_multi.c
+ *	  Rows to tables by table_multi_insert: what COPY does, without its text.
+ *
+ * Everything INSERT promises of a table happens here in INSERT's order:
+ * defaults, routing to a partition, generated columns, NOT NULL and CHECK,
+ * indexes, AFTER triggers and foreign keys.  A partition with a BEFORE trigger
+ * of its own gets its rows one by one, after all rows before them.
+ *
+ * Memory: slots live as long as the writer, on descriptors of its own, since
+ * making them per batch would cost as much as filling them.  What a piece
+ * needs of the executor lives in an EState from its first row to its end; an
+ * error on the way leaves that to the subtransaction's end.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/sysattr.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "commands/trigger.h"
+#include "executor/execPartition.h"
+#include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
+#include "parser/parse_relation.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "session.h"
+#include "write_routine.h"
+
+/* As many rows wait for one call; COPY's figure, and flat from 100 on. */
+#define MAX_ROWS 1000
+
+/* Slots kept for all partitions together. */
+#define MAX_SLOTS 4000
+
+/* A table that rows are put into: the target, or a partition of it. */
+typedef struct Leaf
+{
+	Oid			relid;
+	TupleDesc	desc;			/* our own copy: no reference is counted */
+	const TupleTableSlotOps *ops;
+	TupleTableSlot **slots;
+	int			nslots;			/* made so far */
+
+	/* the piece under way */
+	ResultRelInfo *rel;			/* NULL: no row of it yet */
+	int			nrows;			/* waiting */
+} Leaf;
+
+typedef struct MultiWriter
+{
+	KiWriter	base;
+	bool		is_partitioned;
+	TupleDesc	desc;			/* of the target, our own copy */
+	TupleTableSlot *routed;		/* a row on its way to a partition */
+	KiDefaults *defaults;
+	Bitmapset  *mapped;			/* as a range table has it */
+	MemoryContext leaf_context;
+	List	   *leaves;			/* that have been met */
+	int			nslots;			/* of all leaves */
+
+	/* the piece under way */
+	Relation	target;
+	MemoryContext piece;		/* lasts until its end */
+	EState	   *estate;			/* NULL: no row yet */
+	ModifyTableState *state;
+	ResultRelInfo *root;
+	PartitionTupleRouting *routing;
+	BulkInsertState bulk;
+	CommandId	command;
+	Leaf	   *plain;			/* the target, if it is no partitioned table */
+	int			nrows;			/* waiting in all leaves */
+} MultiWriter;
+
+/* ------------------------------------------------------------------------
+ * Leaves
+ * ------------------------------------------------------------------------
+ */
+
+/* Slots and their rows, whatever state an error left them in. */
+static void
+forget_leaves(MultiWriter *writer)
+{
+	MemoryContextReset(writer->leaf_context);
+	writer->leaves = NIL;
+	writer->nslots = 0;
+}
+
+static Leaf *
+make_leaf(MultiWriter *writer, Relation relation)
+{
+	MemoryContext old = MemoryContextSwitchTo(writer->leaf_context);
+	Leaf	   *leaf = palloc0(sizeof(Leaf));
+
+	leaf->relid = RelationGetRelid(relation);
+	leaf->desc = CreateTupleDescCopyConstr(RelationGetDescr(relation));
+	leaf->ops = table_slot_callbacks(relation);
+	leaf->slots = palloc0(MAX_ROWS * sizeof(TupleTableSlot *));
+	writer->leaves = lappend(writer->leaves, leaf);
+	MemoryContextSwitchTo(old);
+	return leaf;
+}
+
+static Leaf *
+find_leaf(MultiWriter *writer, Relation relation)
+{
+	ListCell   *cell;
+
+	foreach(cell, writer->leaves)
+	{
+		Leaf	   *leaf = lfirst(cell);
+
+		/* one whose shape changed stays unused until all are forgotten */
+		if (leaf->relid == RelationGetRelid(relation) &&
+			equalTupleDescs(leaf->desc, RelationGetDescr(relation)))
+			return leaf;
+	}
+	return make_leaf(writer, relation);
+}
+
+/* What was checked of the target holds for a partition added since, too. */
+static void
+check_leaf(Relation relation)
+{
+	if (relation->rd_rel->relkind == RELKIND_RELATION &&
+		relation->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("partition \"%s\" of the target is not a permanent table",
+					RelationGetRelationName(relation)),
+			 errhint("Partitions of a target must be permanent tables.")));
+}
+
+/* A leaf gets its first row of this piece. */
+static Leaf *
+enter_leaf(Leaf *leaf, ResultRelInfo *rel)
+{
+	check_leaf(rel->ri_RelationDesc);
+	leaf->rel = rel;
+	/* COPY's own place for the same thing, and COPY has no part in this */
+	rel->ri_CopyMultiInsertBuffer = (struct CopyMultiInsertBuffer *) leaf;
+	return leaf;
+}
+
+/* The next free slot of a leaf. */
+static TupleTableSlot *
+next_slot(MultiWriter *writer, Leaf *leaf)
+{
+	MemoryContext old;
+
+	if (leaf->nrows < leaf->nslots)
+		return leaf->slots[leaf->nrows];
+	old = MemoryContextSwitchTo(writer->leaf_context);
+	leaf->slots[leaf->nslots++] = MakeSingleTupleTableSlot(leaf->desc, leaf->ops);
+	writer->nslots++;
+	MemoryContextSwitchTo(old);
+	return leaf->slots[leaf->nrows];
+}
+
+/* ------------------------------------------------------------------------
+ * Writing
+ * ------------------------------------------------------------------------
+ */
+
+/* What follows a row that is in the table. */
+static void
+finish_row(MultiWriter *writer, ResultRelInfo *rel, TupleTableSlot *slot)
+{
+	List	   *recheck = NIL;
+
+	if (rel->ri_NumIndices > 0)
+		recheck = ki_insert_index_tuples(rel, slot, writer->estate);
+	if (rel->ri_TrigDesc)
+		ExecARInsertTriggers(writer->estate, rel, slot, recheck, NULL);
+	list_free(recheck);
+	ResetPerTupleExprContext(writer->estate);
+}
+
+/* Write the rows that wait in a leaf. */
+static void
+flush_leaf(MultiWriter *writer, Leaf *leaf)
+{
+	ResultRelInfo *rel = leaf->rel;
+	bool		has_more = rel->ri_NumIndices > 0 || rel->ri_TrigDesc;
+	int			nrows = leaf->nrows;
+
+	if (nrows == 0)
+		return;
+	table_multi_insert(rel->ri_RelationDesc, leaf->slots, nrows,
+					   writer->command, 0, writer->bulk);
+	for (int i = 0; i < nrows; i++)
+	{
+		if (has_more)
+			finish_row(writer, rel, leaf->slots[i]);
+		ExecClearTuple(leaf->slots[i]);
+	}
+	leaf->nrows = 0;
+	if (writer->is_partitioned)
+		ReleaseBulkInsertStatePin(writer->bulk);
+}
+
+/* Write all rows that wait, and forget what they were made of. */
+static void
+flush(MultiWriter *writer)
+{
+	MemoryContext old = MemoryContextSwitchTo(writer->base.row_context);
+	ListCell   *cell;
+
+	foreach(cell, writer->leaves)
+	{
+		Leaf	   *leaf = lfirst(cell);
+
+		if (leaf->rel)
+			flush_leaf(writer, leaf);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(writer->base.row_context);
+	writer->nrows = 0;
+}
+
+/* Generated columns and constraints: what INSERT does before it writes. */
+static void
+check_row(MultiWriter *writer, ResultRelInfo *rel, TupleTableSlot *slot)
+{
+	TupleConstr *constraints = RelationGetDescr(rel->ri_RelationDesc)->constr;
+
+	slot->tts_tableOid = RelationGetRelid(rel->ri_RelationDesc);
+	if (constraints == NULL)
+		return;
+	if (constraints->has_generated_stored)
+		ExecComputeStoredGenerated(rel, writer->estate, slot, CMD_INSERT);
+	ExecConstraints(rel, slot, writer->estate);
+}
+
+/*
+ * A row of a partition with a BEFORE trigger, which may change the row, skip
+ * it, or look at the table.
+ */
+static void
+write_alone(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot)
+{
+	ResultRelInfo *rel = leaf->rel;
+
+	flush(writer);
+	slot->tts_tableOid = RelationGetRelid(rel->ri_RelationDesc);
+	if (ExecBRInsertTriggers(writer->estate, rel, slot))
+	{
+		check_row(writer, rel, slot);
+		(void) ExecPartitionCheck(rel, slot, writer->estate, true);
+		table_tuple_insert(rel->ri_RelationDesc, slot, writer->command, 0,
+						   NULL);
+		finish_row(writer, rel, slot);
+	}
+	ExecClearTuple(slot);
+}
+
+/* ------------------------------------------------------------------------
+ * Routing
+ * ------------------------------------------------------------------------
+ */
+
+/* Bring a row of the target into the shape of its partition. */
+static TupleTableSlot *
+take_over(MultiWriter *writer, Leaf *leaf, TupleTableSlot *from)
+{
+	TupleConversionMap *map = ki_root_to_child_map(leaf->rel, writer->estate);
+	TupleTableSlot *to = next_slot(writer, leaf);
+
+	if (map)
+		return execute_attr_map_slot(map->attrMap, from, to);
+	ExecClearTuple(to);
+	memcpy(to->tts_values, from->tts_values,
+		   from->tts_tupleDescriptor->natts * sizeof(Datum));
+	memcpy(to->tts_isnull, from->tts_isnull,
+		   from->tts_tupleDescriptor->natts * sizeof(bool));
+	return ExecStoreVirtualTuple(to);
+}
+
+/* The leaf of the partition that a row belongs to. */
+static Leaf *
+route(MultiWriter *writer, TupleTableSlot *slot)
+{
+	MemoryContext rows = MemoryContextSwitchTo(writer->piece);
+	ResultRelInfo *rel = ExecFindPartition(writer->state, writer->root,
+										   writer->routing, slot,
+										   writer->estate);
+	Leaf	   *leaf = (Leaf *) rel->ri_CopyMultiInsertBuffer;
+
+	if (!leaf)
+		leaf = enter_leaf(find_leaf(writer, rel->ri_RelationDesc), rel);
+	MemoryContextSwitchTo(rows);
+	return leaf;
+}
+
+static bool
+has_before_trigger(const ResultRelInfo *rel)
+{
+	return rel->ri_TrigDesc && rel->ri_TrigDesc->trig_insert_before_row;
+}
+
+/* The row that was filled in goes to its partition. */
+static void
+add_routed(MultiWriter *writer)
+{
+	Leaf	   *leaf = route(writer, ExecStoreVirtualTuple(writer->routed));
+	TupleTableSlot *slot;
+
+	if (has_before_trigger(leaf->rel))
+	{
+		/* what waits goes first, and takes the memory of all rows along */
+		slot = take_over(writer, leaf, writer->routed);
+		ExecMaterializeSlot(slot);
+		write_alone(writer, leaf, slot);
+	}
+	else
+	{
+		slot = take_over(writer, leaf, writer->routed);
+		check_row(writer, leaf->rel, slot);
+		leaf->nrows++;
+		writer->nrows++;
+	}
+	ExecClearTuple(writer->routed);
+}
+
+/* The row that was filled in is the target's own. */
+static void
+add_plain(MultiWriter *writer)
+{
+	Leaf	   *leaf = writer->plain;
+	TupleTableSlot *slot = ExecStoreVirtualTuple(leaf->slots[leaf->nrows]);
+
+	check_row(writer, leaf->rel, slot);
+	if (leaf->rel->ri_RelationDesc->rd_rel->relispartition)
+		(void) ExecPartitionCheck(leaf->rel, slot, writer->estate, true);
+	leaf->nrows++;
+	writer->nrows++;
+}
+
+/* ------------------------------------------------------------------------
+ * A piece
+ * ------------------------------------------------------------------------
+ */
+
+/* The next row is filled in right where it will be written from. */
+static void
+offer_slot(MultiWriter *writer)
+{
+	TupleTableSlot *slot = writer->is_partitioned ? writer->routed :
+	next_slot(writer, writer->plain);
+
+	writer->base.row.values = slot->tts_values;
+	writer->base.row.nulls = slot->tts_isnull;
+}
+
+static void
+init_range_table(MultiWriter *writer)
+{
+	RangeTblEntry *entry = makeNode(RangeTblEntry);
+
+	entry->rtekind = RTE_RELATION;
+	entry->relid = RelationGetRelid(writer->target);
+	entry->relkind = writer->target->rd_rel->relkind;
+	entry->rellockmode = RowExclusiveLock;
+	ki_init_range_table(writer->estate, entry, writer->mapped);
+}
+
+/* What ModifyTable would have: routing and triggers look there. */
+static void
+open_target(MultiWriter *writer)
+{
+	EState	   *estate = writer->estate;
+
+	init_range_table(writer);
+	writer->root = makeNode(ResultRelInfo);
+	ExecInitResultRelation(estate, writer->root, 1);
+	ExecOpenIndices(writer->root, false);
+	writer->state = makeNode(ModifyTableState);
+	writer->state->ps.state = estate;
+	writer->state->operation = CMD_INSERT;
+	writer->state->mt_nrels = 1;
+	writer->state->resultRelInfo = writer->root;
+	writer->state->rootResultRelInfo = writer->root;
+	writer->routing = NULL;
+	if (writer->is_partitioned)
+		writer->routing = ExecSetupPartitionTupleRouting(estate, writer->target);
+	else
+		enter_leaf(writer->plain, writer->root);
+}
+
+/* The first row of a piece. */
+static void
+open_piece(MultiWriter *writer)
+{
+	MemoryContext rows = MemoryContextSwitchTo(writer->piece);
+
+	/* The rows are put in by this command; defaults see a fresh view. */
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	writer->estate = CreateExecutorState();
+	writer->command = GetCurrentCommandId(true);
+	writer->estate->es_output_cid = writer->command;
+	writer->estate->es_snapshot = GetActiveSnapshot();
+	writer->bulk = GetBulkInsertState();
+	open_target(writer);
+	ki_defaults_begin(writer->defaults, writer->estate);
+	AfterTriggerBeginQuery();
+	ExecBSInsertTriggers(writer->estate, writer->root);
+	MemoryContextSwitchTo(rows);
+}
+
+static void
+close_piece(MultiWriter *writer)
+{
+	EState	   *estate = writer->estate;
+	ListCell   *cell;
+
+	ExecASInsertTriggers(estate, writer->root, NULL);
+	AfterTriggerEndQuery(estate);
+	foreach(cell, writer->leaves)
+	{
+		Leaf	   *leaf = lfirst(cell);
+
+		if (leaf->rel)
+			table_finish_bulk_insert(leaf->rel->ri_RelationDesc, 0);
+		leaf->rel = NULL;
+	}
+	FreeBulkInsertState(writer->bulk);
+	if (writer->routing)
+		ExecCleanupTupleRouting(writer->state, writer->routing);
+	ExecResetTupleTable(estate->es_tupleTable, false);
+	ExecCloseResultRelations(estate);
+	ExecCloseRangeTableRelations(estate);
+	FreeExecutorState(estate);
+	writer->estate = NULL;
+	PopActiveSnapshot();
+	CommandCounterIncrement();
+}
+
+static bool
+fits(const KiWriter *base, Relation target)
+{
+	return true;				/* whatever its name */
+}
+
+/* After an error leaves point to what is gone. */
+static void
+clear_leaves(MultiWriter *writer)
+{
+	ListCell   *cell;
+
+	foreach(cell, writer->leaves)
+	{
+		Leaf	   *leaf = lfirst(cell);
+
+		for (int i = 0; i < leaf->nslots; i++)
+			ExecClearTuple(leaf->slots[i]);
+		leaf->nrows = 0;
+		leaf->rel = NULL;
+	}
+	ExecClearTuple(writer->routed);
+}
+
+static void
+begin(KiWriter *base, Relation target, int memory_kb)
+{
+	MultiWriter *writer = (MultiWriter *) base;
+
+	if (writer->estate || writer->nslots > MAX_SLOTS)
+		forget_leaves(writer);
+	else
+		clear_leaves(writer);
+	writer->target = target;
+	writer->piece = CurrentMemoryContext;
+	writer->estate = NULL;
+	writer->nrows = 0;
+	writer->plain = writer->is_partitioned ? NULL : find_leaf(writer, target);
+	offer_slot(writer);
+}
+
+static void
+add(KiWriter *base)
+{
+	MultiWriter *writer = (MultiWriter *) base;
+
+	if (!writer->estate)
+		open_piece(writer);
+	if (base->row.has_absent || ki_defaults_always(writer->defaults))
+		ki_defaults_fill(writer->defaults, &base->row);
+	if (writer->is_partitioned)
+		add_routed(writer);
+	else
+		add_plain(writer);
+	ResetPerTupleExprContext(writer->estate);
+	if (writer->nrows == MAX_ROWS ||
+		MemoryContextMemAllocated(base->row_context, false) > KI_ROW_MEMORY)
+		flush(writer);
+	offer_slot(writer);
+}
+
+static void
+end(KiWriter *base)
+{
+	MultiWriter *writer = (MultiWriter *) base;
+
+	if (writer->estate)
+	{
+		flush(writer);
+		close_piece(writer);
+	}
+	ki_session_check_constraints();
+}
+
+static const KiWriteRoutine routine = {fits, begin, add, end};
+
+KiWriter *
+ki_write_multi_create(Relation target, const AttrNumber *attnums, int ncolumns)
+{
+	MultiWriter *writer = palloc0(sizeof(MultiWriter));
+
+	writer->base.routine = &routine;
+	writer->is_partitioned =
+		target->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
+	writer->desc = CreateTupleDescCopyConstr(RelationGetDescr(target));
+	writer->routed = MakeSingleTupleTableSlot(writer->desc, &TTSOpsVirtual);
+	writer->defaults = ki_defaults_create(target, attnums, ncolumns, true);
+	for (int i = 0; i < ncolumns; i++)
+		writer->mapped = bms_add_member(writer->mapped, attnums[i] -
+										FirstLowInvalidHeapAttributeNumber);
+	writer->leaf_context = AllocSetContextCreate(CurrentMemoryContext,
+												 "kafka_ingest slots",
+												 ALLOCSET_DEFAULT_SIZES);
+	return &writer->base;
+}

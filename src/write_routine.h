@@ -1,0 +1,59 @@
+/*
+ * write_routine.h
+ *	  What every writer has, shared by the files write_*.c alone (floor 2).
+ */
+#ifndef KI_WRITE_ROUTINE_H
+#define KI_WRITE_ROUTINE_H
+
+#include "nodes/execnodes.h"
+#include "write.h"
+
+/* Rows may take this much memory before they are written, or so. */
+#define KI_ROW_MEMORY (1024 * 1024)
+
+typedef struct KiWriteRoutine
+{
+	bool		(*fits) (const KiWriter *writer, Relation target);
+	void		(*begin) (KiWriter *writer, Relation target, int memory_kb);
+	void		(*add) (KiWriter *writer);
+	void		(*end) (KiWriter *writer);
+} KiWriteRoutine;
+
+/* The first member of each writer. */
+struct KiWriter
+{
+	const KiWriteRoutine *routine;
+	Oid			relid;
+	MemoryContext context;		/* that it was made in */
+	MemoryContext row_context;	/* of the rows not written yet */
+	KiRow		row;
+};
+
+/* DEFAULTs of the columns that take no field. */
+typedef struct KiDefaults KiDefaults;
+
+/*
+ * Of all of the target's attributes but the generated ones; with unmapped
+ * false only of the given ones.  In the current context.
+ */
+extern KiDefaults *ki_defaults_create(Relation target,
+									  const AttrNumber *attnums, int ncolumns,
+									  bool unmapped);
+
+/* Before the first row of a piece; estate must last until its end. */
+extern void ki_defaults_begin(KiDefaults *defaults, EState *estate);
+
+/* Is there anything to do for a row in which no mapped column is absent? */
+extern bool ki_defaults_always(const KiDefaults *defaults);
+
+/* Evaluate the defaults of the absent columns, in the current context. */
+extern void ki_defaults_fill(KiDefaults *defaults, KiRow *row);
+
+extern KiWriter *ki_write_insert_create(Relation target,
+										const AttrNumber *attnums,
+										int ncolumns);
+extern KiWriter *ki_write_multi_create(Relation target,
+									   const AttrNumber *attnums,
+									   int ncolumns);
+
+#endif							/* KI_WRITE_ROUTINE_H */
