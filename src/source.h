@@ -146,7 +146,7 @@ extern void ki_source_drain(KiSource *source);
 /*
  * Append what is there, without waiting, until the batch holds max_messages
  * messages or max_bytes bytes.  Returns how many were added.  Messages at or
- * below what was already delivered are dropped and counted (replays).
+ * below what was already delivered are dropped (replays).
  * Appends nothing more once there is a barrier.
  */
 extern int	ki_source_collect(KiSource *source, KiMessages *messages,
@@ -174,7 +174,6 @@ extern const KiPartitionStat *ki_source_stats(const KiSource *source,
 
 /* Partitions the topic has by the last metadata seen; 0: unknown. */
 extern int	ki_source_partition_count(const KiSource *source);
-extern int64 ki_source_replays(const KiSource *source);
 
 /* --- messages --- */
 extern KiMessages *ki_messages_create(int max_messages);	/* current context */

@@ -29,8 +29,7 @@ typedef struct KiReading
 	int64		check_offset;	/* last_offset while it is to be compared
 								 * before anything else; -1: it is not */
 	int64		end_offset;		/* of the last PARTITION_EOF; -1: not there */
-	int64		last_offset;	/* last delivered or applied; -1: none */
-	int64		last_timestamp_ms;	/* its timestamp; -1: not known */
+	int64		last_timestamp_ms;	/* of that message; -1: not known */
 	uint32		last_crc;
 	int64		stuck_offset;	/* where the fetcher stands; see the
 								 * statistics */
@@ -108,9 +107,8 @@ struct KiSource
 	int			next_taken;
 	int64		eaten_bytes;	/* taken since the fetcher was last woken */
 	int			eaten_messages;
-	int64		replays;
-	bool		is_doubtful;	/* compare what is there with what we have
-								 * read before anything else is delivered */
+	bool		is_doubtful;	/* a leader was away: nothing more is
+								 * delivered, the log is opened anew */
 	KiBarrier	barrier;
 	char		barrier_detail[KI_TEXT_SIZE];
 	dlist_head	holdings;		/* KiHolding: they hold messages of ours */

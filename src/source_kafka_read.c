@@ -111,7 +111,6 @@ ki_source_assign(KiSource *source, const KiPosition *positions,
 		reading->check_offset = check ? positions[i].last_offset : -1;
 		reading->end_offset = -1;
 		reading->stuck_offset = -1;
-		reading->last_offset = positions[i].last_offset;
 		reading->last_timestamp_ms = positions[i].last_timestamp_ms;
 		reading->last_crc = positions[i].last_crc;
 	}
@@ -120,8 +119,9 @@ ki_source_assign(KiSource *source, const KiPosition *positions,
 }
 
 /*
- * Read on only after the last message of each partition has been read again
- * and is the same.
+ * The topic may have been made again while its leader was away: a barrier, so
+ * that the log is opened anew, which compares the last message of each
+ * partition before anything else is delivered.
  */
 static void
 resolve_doubt(KiSource *source)
@@ -301,20 +301,14 @@ deliver(KiSource *source, rd_kafka_message_t *raw, KiHolding *holding)
 	KiMessages *messages = &holding->messages;
 	KiMessage  *message = &messages->items[messages->count];
 	KiReading  *reading = ki_source_reading(source, raw->partition);
-	bool		is_checked;
 
 	if (reading == NULL)
 		return false;
 	ki_message_describe(source, raw, message);
-	is_checked = reading->check_offset == raw->offset;
 	if (reading->check_offset >= 0)
 		compare_last(source, reading, message);
-	if (raw->offset < reading->next_offset)
-	{
-		source->replays += is_checked ? 0 : 1;
-		return false;
-	}
-	if (source->barrier.kind != KI_BARRIER_NONE)
+	if (raw->offset < reading->next_offset ||
+		source->barrier.kind != KI_BARRIER_NONE)
 		return false;
 	if (source->want_headers &&
 		!ki_message_read_headers(raw, holding->headers_context, message))
@@ -427,23 +421,6 @@ take_messages(KiSource *source, int wanted)
 	return source->ntaken > 0;
 }
 
-/* Keep the sum of the last message of each partition, for doubts later. */
-static void
-remember_last(KiSource *source, const KiMessages *messages, int from)
-{
-	for (int i = from; i < messages->count; i++)
-	{
-		const KiMessage *message = &messages->items[i];
-		KiReading  *reading = ki_source_reading(source, message->partition);
-
-		if (message->offset + 1 != reading->next_offset)
-			continue;
-		reading->last_offset = message->offset;
-		reading->last_timestamp_ms = message->timestamp_ms;
-		reading->last_crc = ki_message_crc(message);
-	}
-}
-
 /*
  * One round: take, look whether there is a doubt about what was taken (in this
  * order, see source_kafka_health.c), deliver.  False: there is nothing.
@@ -463,7 +440,6 @@ collect_some(KiSource *source, KiHolding *holding, int max_messages,
 		resolve_doubt(source);
 	else
 		consume_taken(source, holding, max_messages, max_bytes);
-	remember_last(source, &holding->messages, before);
 	return true;
 }
 
@@ -492,10 +468,4 @@ ki_source_end(const KiSource *source, int32 partition)
 	const KiReading *reading = ki_source_reading(source, partition);
 
 	return reading ? reading->end_offset : -1;
-}
-
-int64
-ki_source_replays(const KiSource *source)
-{
-	return source->replays;
 }
