@@ -424,12 +424,14 @@ ki_loader_collect(KiLoader *loader, const char **end_reason)
 	ki_source_serve(loader->source);
 	do
 	{
+		TimestampTz before = GetCurrentTimestamp();
+
 		CHECK_FOR_INTERRUPTS();
 		added = ki_source_collect(loader->source, loader->messages,
 								  loader->pipeline->batch_max_messages,
 								  batch_max_bytes());
 		if (added > 0 && loader->first_at == 0)
-			loader->first_at = GetCurrentTimestamp();
+			loader->first_at = before;
 	} while (added > 0 &&
 			 !is_older_than(loader->first_at, loader->pipeline->batch_max_ms));
 	return is_due(loader, end_reason);
@@ -561,10 +563,7 @@ ki_loader_apply(KiLoader *loader, const char *end_reason)
 							 loader->positions, loader->npositions,
 							 loader->ends, &result);
 	if (outcome == KI_OUTCOME_FENCED)
-	{
-		loader->fenced++;
 		ki_slot_set_error("another process moved a position of this pipeline; what was read is dropped and read again");
-	}
 	if (outcome == KI_OUTCOME_CHANGED && connection_is_stale &&
 		!ki_loader_is_stale(loader))
 		return KI_STEP_OK;		/* a false alarm: apply it again */

@@ -58,7 +58,6 @@ typedef struct KiLoader
 	const char *setback_reason; /* why the client was destroyed; NULL: was not */
 	char	   *setback_detail;
 
-	int64		fenced;			/* times another process was faster */
 	int64		total_messages; /* applied since creation */
 	int64		total_batches;
 } KiLoader;
