@@ -39,11 +39,13 @@ static const ToolCommand commands[] = {
 	{"delete-records", "B NAME PARTITION OFFSET\n      all before OFFSET",
 	4, 4, "", tool_delete_records},
 	{"produce", "B NAME [--count N] [--from N] [--partition P] [--set N] [--rate N]\n"
-		"      [--template T] [--key T] [--codec C]\n"
-		"      in T: %d running number, %o 1 to 10 by it, %p partition, %% percent;\n"
+		"      [--template T] [--key T] [--codec C] [--even yes]\n"
+		"      in T: %d running number, %07d its last 7 digits, %o 1 to 10 by it,\n"
+		"      %t microseconds since 1970, %p partition, %% percent;\n"
 		"      without --partition N (100 or more) messages in each partition by turns;\n"
+		"      --even: no sets, what is due by the rate goes out every millisecond;\n"
 		"      prints partition<TAB>acknowledged messages, a line each",
-		2, 2, " count from partition set rate template key codec ",
+		2, 2, " count from partition set rate template key codec even ",
 	tool_produce},
 	{"produce-stdin", "B NAME [--hex yes] [--codec C]\n"
 		"      lines of: partition<TAB>key<TAB>value[<TAB>header=value ...][<TAB>@timestamp]\n"

@@ -50,7 +50,7 @@ typedef struct ToolMessage
 /* What the marks of a template stand for. */
 typedef struct ToolTemplateValues
 {
-	int64_t		number;			/* %d; and %o: 1 to 10 by it */
+	int64_t		number;			/* %d and %07d; and %o: 1 to 10 by it */
 	int32_t		partition;		/* %p */
 	const char *kind;			/* %s */
 } ToolTemplateValues;
@@ -73,6 +73,7 @@ extern int	tool_partition_count(rd_kafka_t *client, const char *topic);
 extern bool tool_await_partitions(rd_kafka_t *client, const char *topic,
 								  int npartitions);
 extern int64_t tool_now_ms(void);
+extern int64_t tool_clock_us(void);
 extern int	tool_wait(const ToolArguments *arguments);
 extern int	tool_offsets(const ToolArguments *arguments);
 
@@ -83,6 +84,7 @@ extern int	tool_delete_topic(const ToolArguments *arguments);
 extern int	tool_delete_records(const ToolArguments *arguments);
 
 /* tool_producer.c */
+extern rd_kafka_conf_t *tool_producer_conf(void);
 extern void tool_producer_open(ToolProducer *producer, const char *brokers,
 							   const char *topic, rd_kafka_conf_t *conf);
 extern void tool_producer_send(ToolProducer *producer,

@@ -17,6 +17,16 @@ tool_now_ms(void)
 	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* The clock on the wall, which PostgreSQL's timestamps show, too. */
+int64_t
+tool_clock_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
 void
 tool_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value)
 {

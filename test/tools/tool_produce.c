@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "kafka_tool.h"
 
@@ -19,6 +20,7 @@ typedef struct ProduceOrder
 	int64_t		count;
 	int64_t		set;			/* messages in one partition before the next one's turn */
 	int64_t		rate;			/* messages a second; 0: as fast as it goes */
+	bool		even;			/* no sets: messages go out in each millisecond */
 	int32_t		partition;		/* -1: all by turns */
 	const char *value;
 	const char *key;			/* NULL: none */
@@ -48,7 +50,10 @@ parse_order(const ToolArguments *arguments)
 	order.from = tool_option_number(arguments, "from", 0);
 	order.count = tool_option_number(arguments, "count", 1);
 	order.rate = tool_option_number(arguments, "rate", 0);
-	order.set = set_size(arguments, order.rate);
+	order.even = tool_option(arguments, "even", NULL) != NULL;
+	order.set = order.even ? 1 : set_size(arguments, order.rate);
+	if (order.even && order.rate <= 0)
+		tool_die("--even needs a --rate");
 	order.partition = (int32_t) tool_option_number(arguments, "partition", -1);
 	order.value = tool_option(arguments, "template", "{\"id\": %d}");
 	order.key = tool_option(arguments, "key", NULL);
@@ -58,9 +63,11 @@ parse_order(const ToolArguments *arguments)
 static rd_kafka_conf_t *
 conf_with_codec(const ToolArguments *arguments)
 {
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	rd_kafka_conf_t *conf = tool_producer_conf();
 
 	tool_conf_set(conf, "compression.codec", tool_option(arguments, "codec", "none"));
+	if (tool_option(arguments, "even", NULL) != NULL)
+		tool_conf_set(conf, "linger.ms", "1");
 	return conf;
 }
 
@@ -73,6 +80,22 @@ await_turn(ToolProducer *producer, int64_t started_ms, int64_t rate)
 
 	while ((left_ms = due_ms - tool_now_ms()) > 0)
 		rd_kafka_poll(producer->client, (int) left_ms);
+}
+
+/*
+ * Keeps an even rate: waits until the message is due, or until the next whole
+ * millisecond.  A call to sleep for what is already due would cost more than
+ * the message.
+ */
+static void
+await_moment(const ToolProducer *producer, int64_t started_us, int64_t rate)
+{
+	int64_t		due_us = started_us + (producer->sent * 1000 + rate - 1) / rate * 1000;
+	int64_t		left_us = due_us - tool_clock_us();
+	struct timespec left = {left_us / 1000000, left_us % 1000000 * 1000};
+
+	if (left_us > 0)
+		nanosleep(&left, NULL);
 }
 
 static void
@@ -99,17 +122,21 @@ tool_produce(const ToolArguments *arguments)
 {
 	ProduceOrder order = parse_order(arguments);
 	ToolProducer producer;
-	int64_t		started_ms;
+	int64_t		started_ms,
+				started_us;
 
 	tool_producer_open(&producer, arguments->positional[0],
 					   arguments->positional[1], conf_with_codec(arguments));
 	started_ms = tool_now_ms();
+	started_us = tool_clock_us();
 	for (int64_t i = 0; i < order.count; i++)
 	{
 		int32_t		partition = order.partition >= 0 ? order.partition :
 			(int32_t) (i / order.set % producer.npartitions);
 
-		if (order.rate > 0 && i % order.set == 0)
+		if (order.even)
+			await_moment(&producer, started_us, order.rate);
+		else if (order.rate > 0 && i % order.set == 0)
 			await_turn(&producer, started_ms, order.rate);
 		send_number(&producer, &order, order.from + i, partition);
 	}

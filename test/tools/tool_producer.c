@@ -32,20 +32,27 @@ on_delivery(rd_kafka_t *client, const rd_kafka_message_t *message, void *opaque)
 				message->partition, rd_kafka_err2str(message->err));
 }
 
-/* conf: NULL, or with what is special; becomes the producer's. */
-void
-tool_producer_open(ToolProducer *producer, const char *brokers,
-				   const char *topic, rd_kafka_conf_t *conf)
+/* What every producer here is; a caller adds what is special. */
+rd_kafka_conf_t *
+tool_producer_conf(void)
 {
-	memset(producer, 0, sizeof(*producer));
-	if (conf == NULL)
-		conf = rd_kafka_conf_new();
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+
 	tool_conf_set(conf, "enable.idempotence", "true");
 	tool_conf_set(conf, "acks", "all");
 	/* long enough for a broker that a test kills and starts again */
 	tool_conf_set(conf, "message.timeout.ms", "120000");
 	/* sets are then filled before they are sent: see set_size() */
 	tool_conf_set(conf, "linger.ms", "50");
+	return conf;
+}
+
+/* conf: from tool_producer_conf(); becomes the producer's. */
+void
+tool_producer_open(ToolProducer *producer, const char *brokers,
+				   const char *topic, rd_kafka_conf_t *conf)
+{
+	memset(producer, 0, sizeof(*producer));
 	rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
 	rd_kafka_conf_set_opaque(conf, producer);
 	producer->client = tool_client_new(RD_KAFKA_PRODUCER, brokers, conf);
@@ -117,11 +124,32 @@ tool_producer_finish(ToolProducer *producer)
 	return 1;
 }
 
+/* The last digits of the running number, as many as the mark "%07d" says. */
 static int
-expand_mark(char *to, size_t size, char mark, const ToolTemplateValues *values)
+expand_digits(char *to, size_t size, const char **mark, const ToolTemplateValues *values)
 {
-	switch (mark)
+	char	   *end;
+	int			digits = (int) strtol(*mark, &end, 10);
+	int64_t		modulus = 1;
+
+	if (digits < 1 || digits > 18 || *end != 'd')
+		tool_die("not a mark like %%07d in a template: %%%.4s", *mark);
+	for (int i = 0; i < digits; i++)
+		modulus *= 10;
+	*mark = end;
+	return snprintf(to, size, "%0*" PRId64, digits, values->number % modulus);
+}
+
+/* *mark: behind the percent sign; is moved to the mark's last character. */
+static int
+expand_mark(char *to, size_t size, const char **mark, const ToolTemplateValues *values)
+{
+	switch (**mark)
 	{
+		case '0':
+			return expand_digits(to, size, mark, values);
+		case 't':
+			return snprintf(to, size, "%" PRId64, tool_clock_us());
 		case 'd':
 			return snprintf(to, size, "%" PRId64, values->number);
 		case 'o':
@@ -133,7 +161,7 @@ expand_mark(char *to, size_t size, char mark, const ToolTemplateValues *values)
 		case '%':
 			return snprintf(to, size, "%%");
 		default:
-			tool_die("unknown mark in a template: %%%c", mark);
+			tool_die("unknown mark in a template: %%%c", **mark);
 	}
 }
 
@@ -149,7 +177,10 @@ tool_template_expand(char *to, size_t size, const char *template_text,
 		if (*at != '%')
 			to[length++] = *at;
 		else
-			length += expand_mark(to + length, size - length, *++at, values);
+		{
+			at++;
+			length += expand_mark(to + length, size - length, &at, values);
+		}
 		if (length + 1 >= size)
 			tool_die("a template makes more than %zu bytes", size);
 	}

@@ -77,7 +77,7 @@ run_plain(TransactionScript *script, const char *brokers, int64_t count)
 {
 	ToolProducer transactional = script->producer;
 
-	tool_producer_open(&script->producer, brokers, transactional.topic, NULL);
+	tool_producer_open(&script->producer, brokers, transactional.topic, tool_producer_conf());
 	send_messages(script, "plain", count);
 	rd_kafka_destroy(script->producer.client);
 	if (script->producer.failed > 0)
@@ -108,7 +108,7 @@ run_step(TransactionScript *script, const char *brokers, char *step)
 static void
 open_script(TransactionScript *script, const ToolArguments *arguments)
 {
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	rd_kafka_conf_t *conf = tool_producer_conf();
 	char		id[64];
 
 	snprintf(id, sizeof(id), "kafka_tool.%d.%lld", (int) getpid(), (long long) tool_now_ms());

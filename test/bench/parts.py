@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Which part of the work the samples of a worker's main thread belong to.
+
+    perf script -F tid,ip,sym,dso | parts.py WORKLOAD [RESULTS]
+
+Prints the shares and, given RESULTS, appends them there as one JSON object. Every sample counts for the
+part of the outermost function on its stack that is in the table below: what a listed function calls,
+down to the kernel, is its work. What no listed function called is "other".
+"""
+import collections
+import json
+import re
+import sys
+
+PARTS = (
+    ("taking", "taking messages", r"ki_source_\w+|ki_messages?_\w+|ki_loader_collect|rd_?kafka\w*|rd_\w+|mi_\w+"),
+    ("scanning", "scanning", r"ki_map_decode|ki_decode\w*|ki_scan\w*|ki_json_scan\w*|pg_parse_json"),
+    ("converting", "converting and mapping", r"ki_map_\w+|ki_column_\w+|ki_convert\w*|InputFunctionCall\w*|\w+_in"),
+    ("committing", "committing", r"ki_position_\w+|ki_transaction_commit|CommitTransactionCommand|XLogFlush"
+                                 r"|ReleaseCurrentSubTransaction"),
+    ("inserting", "inserting", r"ki_writer_\w+|ki_target_\w+|table_\w+|heap_\w+|simple_heap_\w+|ExecInsertIndexTuples"
+                               r"|index_insert|_bt_\w+|btinsert|XLogInsert\w*|SPI_\w+|standard_Executor\w+"),
+)
+OTHER = ("other", "everything else")
+# The limit of the project's table: these four are the work itself.
+WORK = ("taking", "scanning", "inserting", "committing")
+
+PATTERNS = [(part, re.compile(rf"(?:{pattern})$")) for part, _, pattern in PARTS]
+FRAME = re.compile(r"^\s+[0-9a-f]+ (\S+)")
+
+
+def part_of(stack):
+    """stack: symbols, innermost first."""
+    for symbol in reversed(stack):
+        for part, pattern in PATTERNS:
+            if pattern.match(symbol):
+                return part
+    return OTHER[0]
+
+
+def stacks(lines):
+    """The stacks of perf script's output: a line of its thread, one a frame, an empty one."""
+    stack = []
+    for line in lines:
+        frame = FRAME.match(line)
+        if frame:
+            stack.append(frame.group(1))
+        elif stack and not line.strip():
+            yield stack
+            stack = []
+    if stack:
+        yield stack
+
+
+def main():
+    workload = sys.argv[1]
+    samples = collections.Counter()
+    strangers = collections.Counter()
+    for stack in stacks(sys.stdin):
+        part = part_of(stack)
+        samples[part] += 1
+        if part == OTHER[0]:
+            strangers[stack[0]] += 1
+    total = sum(samples.values())
+    if total == 0:
+        sys.exit("parts.py: perf has no samples")
+    shares = {part: 100 * samples[part] / total for part, *_ in PARTS + (OTHER,)}
+    outside = 100 - sum(shares[part] for part in WORK)
+    print(f"{workload}: {total} samples of the worker's main thread")
+    for part, title, *_ in PARTS + (OTHER,):
+        print(f"  {shares[part]:5.1f} %  {title}")
+    print(f"  {outside:5.1f} %  outside of taking, scanning, inserting, committing")
+    print("  most of everything else:", ", ".join(f"{symbol} {count}" for symbol, count in strangers.most_common(6)))
+    if len(sys.argv) > 2:
+        with open(sys.argv[2], "a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": "profile", "workload": workload, "contender": "kafka_ingest",
+                                   "samples": total, "shares": shares, "outside": outside}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
