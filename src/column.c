@@ -2,9 +2,10 @@
  * column.c
  *	  How one column of the target takes values.
  *
- * Everything ends in one of two ways: a Datum made directly, where the
- * column has one of a few common types and no typmod, or the text of the value
- * given to the type's own input function, which checks domains and typmods.
+ * Everything ends in one of two ways: a Datum made directly (convert.h,
+ * jsonb_build.h), where the column has one of the common types and the value a
+ * common spelling, or the text of the value given to the type's own input
+ * function, which checks domains and typmods.
  *
  * What outlives a row (input functions and their caches, texts of faults)
  * lives in the memory context of ki_column_init.
@@ -28,6 +29,7 @@
 #include "column.h"
 #include "compat.h"
 #include "decimal.h"
+#include "hex.h"
 #include "stage.h"
 #include "text.h"
 
@@ -118,6 +120,7 @@ ki_column_space_create(void)
 	KiColumnSpace *space = palloc(sizeof(KiColumnSpace));
 
 	initStringInfo(&space->buffer);
+	space->builder = ki_jsonb_builder_create();
 	space->context = AllocSetContextCreate(CurrentMemoryContext,
 										   "kafka_ingest input functions",
 										   ALLOCSET_DEFAULT_SIZES);
@@ -137,6 +140,7 @@ ki_column_init(KiColumn *column, Form_pg_attribute attribute,
 	column->typmod = attribute->atttypmod;
 	column->is_direct = column->typmod < 0;
 	column->is_domain = get_typtype(column->type) == TYPTYPE_DOMAIN;
+	column->convert = ki_convert_find(column->type);
 	column->len = attribute->attlen;
 	column->is_by_value = attribute->attbyval;
 	column->space = space;
@@ -209,19 +213,34 @@ ki_column_take_null(KiColumn *column, KiFault *fault)
 	return false;
 }
 
+/*
+ * Give text to the column's input function.
+ */
+static bool
+input_text(KiColumn *column, const char *string, int len, Datum *value,
+		   KiFault *fault)
+{
+	reset_buffer(column);
+	appendBinaryStringInfo(&column->space->buffer, string, len);
+	return input_buffer(column, value, fault);
+}
+
 bool
 ki_column_take_text(KiColumn *column, const char *string, int len,
 					Datum *value, KiFault *fault)
 {
-	if (column->is_direct &&
-		(column->type == TEXTOID || column->type == VARCHAROID))
-	{
-		*value = PointerGetDatum(cstring_to_text_with_len(string, len));
+	KiConvertResult result = KI_CONVERT_UNSURE;
+	int			sqlerrcode = 0;
+
+	if (column->convert)
+		result = column->convert(string, len, column->typmod, value,
+								 &sqlerrcode);
+	if (result == KI_CONVERT_UNSURE)
+		return input_text(column, string, len, value, fault);
+	if (result == KI_CONVERT_TAKEN)
 		return true;
-	}
-	reset_buffer(column);
-	appendBinaryStringInfo(&column->space->buffer, string, len);
-	return input_buffer(column, value, fault);
+	return sqlerrcode == ERRCODE_INVALID_TEXT_REPRESENTATION ?
+		invalid(column, fault) : out_of_range(column, sqlerrcode, fault);
 }
 
 bool
@@ -402,18 +421,6 @@ take_epoch(KiColumn *column, const KiField *field, KiConversion conversion,
 	return take_epoch_us(column, epoch, value, fault);
 }
 
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 /*
  * Decode pairs of hex digits, with or without a leading \x; returns the
  * number of bytes, or -1.
@@ -432,8 +439,8 @@ decode_hex(const char *string, int len, char *bytes)
 		return -1;
 	for (int i = 0; i < len; i += 2)
 	{
-		int			high = hex_digit(string[i]);
-		int			low = hex_digit(string[i + 1]);
+		int			high = ki_hex_digit(string[i]);
+		int			low = ki_hex_digit(string[i + 1]);
 
 		if (high < 0 || low < 0)
 			return -1;
@@ -486,6 +493,17 @@ take_array(KiColumn *column, const KiField *field, Datum *value, KiFault *fault)
 }
 
 /*
+ * JSON that was parsed already for a jsonb column.
+ */
+static bool
+take_jsonb(KiColumn *column, const char *json, int len, Datum *value,
+		   KiFault *fault)
+{
+	return ki_jsonb_build(column->space->builder, json, len, value) ||
+		input_text(column, json, len, value, fault);
+}
+
+/*
  * A field's JSON for a json or jsonb column.
  */
 static bool
@@ -498,6 +516,8 @@ take_json(KiColumn *column, const KiField *field, Datum *value, KiFault *fault)
 														  field->json_len));
 		return true;
 	}
+	if (column->type == JSONBOID)
+		return take_jsonb(column, field->json, field->json_len, value, fault);
 	return ki_column_take_text(column, field->json, field->json_len,
 							   value, fault);
 }
@@ -563,7 +583,7 @@ ki_column_take_jsonb_text(KiColumn *column, const char *json, int len,
 	Datum		jsonb;
 
 	if (column->type == JSONBOID)
-		return ki_column_take_text(column, json, len, value, fault);
+		return take_jsonb(column, json, len, value, fault);
 	reset_buffer(column);
 	appendBinaryStringInfo(buffer, json, len);
 	caller = MemoryContextSwitchTo(column->space->context);

@@ -12,8 +12,10 @@
 
 #include "array_literal.h"
 #include "catalog/pg_attribute.h"
+#include "convert.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
+#include "jsonb_build.h"
 #include "lib/stringinfo.h"
 #include "origin.h"
 #include "record.h"
@@ -33,12 +35,13 @@ typedef enum KiColumnKind
 /*
  * What the columns of a map share: the text an input function reads, and a
  * context for what input functions leave behind (jsonb's leaves ten times what
- * it makes), reset after each of them.
+ * it makes), reset after each of them; and the memory jsonb is built in.
  */
 typedef struct KiColumnSpace
 {
 	StringInfoData buffer;
 	MemoryContext context;
+	KiJsonbBuilder *builder;
 } KiColumnSpace;
 
 typedef struct KiColumn
@@ -50,6 +53,7 @@ typedef struct KiColumn
 	bool		is_direct;		/* the type itself and no domain or typmod:
 								 * Datums may be made without its input */
 	bool		is_domain;		/* whose constraints may refuse NULL */
+	KiConvert  *convert;		/* tried before input; NULL: none */
 	KiElementKind element_kind; /* KI_COLUMN_ARRAY */
 	char		delimiter;
 	FmgrInfo	input;

@@ -10,6 +10,7 @@
 #include "fmgr.h"
 #if PG_VERSION_NUM >= 160000
 #include "nodes/miscnodes.h"
+#include "varatt.h"
 #endif
 
 #if PG_VERSION_NUM < 150000

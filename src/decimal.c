@@ -14,23 +14,8 @@
 /* Exponents are cut here: far beyond int64 in either direction. */
 #define EXPONENT_MAX 1000000000
 
-/* A number taken apart: 0.digits... without leading or trailing zeros. */
-typedef struct Decimal
-{
-	bool		negative;
-	const char *first;			/* first digit that is not 0 */
-	const char *last;			/* last one; may have the point between */
-	int64		places;			/* digits before the point when written out,
-								 * <= 0: zeros follow the point */
-} Decimal;
-
-static const char *
-skip_digits(const char *at, const char *end)
-{
-	while (at < end && *at >= '0' && *at <= '9')
-		at++;
-	return at;
-}
+/* So many digits always fit into int64. */
+#define PLAIN_DIGITS 18
 
 /*
  * Read an exponent's digits, cut at EXPONENT_MAX; returns false when there is
@@ -43,10 +28,12 @@ read_exponent(const char *at, const char *end, int64 *exponent)
 
 	if (at < end && (*at == '+' || *at == '-'))
 		negative = *at++ == '-';
-	if (at == end || skip_digits(at, end) != end)
+	if (at == end)
 		return false;
 	for (*exponent = 0; at < end; at++)
 	{
+		if (*at < '0' || *at > '9')
+			return false;
 		if (*exponent < EXPONENT_MAX)
 			*exponent = *exponent * 10 + (*at - '0');
 	}
@@ -56,48 +43,62 @@ read_exponent(const char *at, const char *end, int64 *exponent)
 }
 
 /*
- * Take a number apart; first stays NULL for a zero.
+ * Read digits, perhaps with a point among them; returns the end, or NULL when
+ * there are no digits on one of the sides.
  */
-static bool
-read_decimal(const char *number, int len, Decimal *decimal)
+static const char *
+read_mantissa(const char *at, const char *end, KiDecimal *decimal)
+{
+	const char *start = at;
+	const char *point = NULL;
+
+	for (; at < end; at++)
+	{
+		if (*at >= '1' && *at <= '9')
+		{
+			if (decimal->first == NULL)
+				decimal->first = at;
+			decimal->last = at;
+		}
+		else if (*at == '.' && point == NULL)
+			point = at;
+		else if (*at != '0')
+			break;
+	}
+	if (at == start || point == start || (point && point + 1 == at))
+		return NULL;
+
+	if (point == NULL)
+		point = at;
+	else
+		decimal->fraction = at - point - 1;
+	if (decimal->first == NULL)
+		return at;
+	decimal->places = point - decimal->first + (decimal->first > point ? 1 : 0);
+	decimal->digits = decimal->last - decimal->first + 1 -
+		(decimal->first < point && decimal->last > point ? 1 : 0);
+	return at;
+}
+
+bool
+ki_decimal_read(const char *number, int len, KiDecimal *decimal)
 {
 	const char *end = number + len;
-	const char *point;
-	const char *mantissa_end;
-	int64		exponent = 0;
 
-	memset(decimal, 0, sizeof(Decimal));
+	memset(decimal, 0, sizeof(KiDecimal));
 	if (number < end && *number == '-')
 	{
 		decimal->negative = true;
 		number++;
 	}
-	point = skip_digits(number, end);
-	if (point == number)
+	number = read_mantissa(number, end, decimal);
+	if (number == NULL || number == end)
+		return number != NULL;
+	if ((*number != 'e' && *number != 'E') ||
+		!read_exponent(number + 1, end, &decimal->exponent))
 		return false;
-	mantissa_end = point;
-	if (point < end && *point == '.')
-	{
-		mantissa_end = skip_digits(point + 1, end);
-		if (mantissa_end == point + 1)
-			return false;
-	}
-	if (mantissa_end < end &&
-		!((*mantissa_end == 'e' || *mantissa_end == 'E') &&
-		  read_exponent(mantissa_end + 1, end, &exponent)))
-		return false;
-
-	for (const char *at = number; at < mantissa_end; at++)
-	{
-		if (*at == '0' || *at == '.')
-			continue;
-		if (decimal->first == NULL)
-			decimal->first = at;
-		decimal->last = at;
-	}
 	if (decimal->first != NULL)
-		decimal->places = exponent + (point - decimal->first) +
-			(decimal->first > point ? 1 : 0);
+		decimal->places += decimal->exponent;
 	return true;
 }
 
@@ -106,7 +107,7 @@ read_decimal(const char *number, int len, Decimal *decimal)
  * that side reaches one further.
  */
 static KiDecimalResult
-write_integer(const Decimal *decimal, int64 places, bool round_fraction,
+write_integer(const KiDecimal *decimal, int64 places, bool round_fraction,
 			  int64 *result)
 {
 	const char *at = decimal->first;
@@ -143,10 +144,17 @@ KiDecimalResult
 ki_decimal_to_int64(const char *number, int len, int shift, bool round_fraction,
 					int64 *result)
 {
-	Decimal		decimal;
+	KiDecimal	decimal;
 	int64		places;
 
-	if (!read_decimal(number, len, &decimal))
+	/* nearly all are written so */
+	if (ki_decimal_read_plain(number, len, PLAIN_DIGITS - shift, result))
+	{
+		for (; shift > 0; shift--)
+			*result *= 10;
+		return KI_DECIMAL_OK;
+	}
+	if (!ki_decimal_read(number, len, &decimal))
 		return KI_DECIMAL_INVALID;
 	*result = 0;
 	if (decimal.first == NULL)

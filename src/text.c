@@ -11,6 +11,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
+#include "hex.h"
 #include "stage.h"
 #include "text.h"
 
@@ -125,24 +126,9 @@ ki_text_to_utf8(const char *string)
 static int
 read_escape(const char *at, const char *end)
 {
-	int			unit = 0;
-
 	if (end - at < 6 || at[0] != '\\' || at[1] != 'u')
 		return -1;
-	for (int i = 2; i < 6; i++)
-	{
-		char		c = at[i];
-
-		if (c >= '0' && c <= '9')
-			unit = unit * 16 + (c - '0');
-		else if (c >= 'a' && c <= 'f')
-			unit = unit * 16 + (c - 'a' + 10);
-		else if (c >= 'A' && c <= 'F')
-			unit = unit * 16 + (c - 'A' + 10);
-		else
-			return -1;
-	}
-	return unit;
+	return ki_hex_unit(at + 2);
 }
 
 /*

@@ -25,7 +25,11 @@ floors='
 0 row            row
 0 pipeline       pipeline
 0 compat         compat
+0 convert        convert convert_*
 0 decimal        decimal
+0 hex            hex
+0 json_tokens    json_tokens
+0 jsonb_build    jsonb_build
 0 origin         origin
 0 stage          stage
 0 text           text

@@ -1,0 +1,26 @@
+/*
+ * jsonb_build.h
+ *	  From JSON text to jsonb without jsonb_in (floor 0).
+ */
+#ifndef KI_JSONB_BUILD_H
+#define KI_JSONB_BUILD_H
+
+#include "postgres.h"
+
+/* Working memory that is used again for every document. */
+typedef struct KiJsonbBuilder KiJsonbBuilder;
+
+/* In the current memory context. */
+extern KiJsonbBuilder *ki_jsonb_builder_create(void);
+
+/*
+ * Make the very bytes of jsonb_in from a document that was validated before,
+ * escapes included, with no white space around it.  The Datum is one
+ * allocation in the current memory context.  Returns false for what is left to
+ * jsonb_in: large or deep documents, huge numbers, servers whose encoding is
+ * not UTF-8 -- and, should it happen, for what is no valid document.
+ */
+extern bool ki_jsonb_build(KiJsonbBuilder *builder, const char *json, int len,
+						   Datum *value);
+
+#endif							/* KI_JSONB_BUILD_H */
