@@ -26,13 +26,16 @@
 #define KI_JSON_CONTINUE return
 #endif
 
-/* The lexer is made in one step before 17, and in two from then on. */
+/* From 17 on a lexer may be made in place, and is freed by a function. */
 #if PG_VERSION_NUM >= 170000
 #define ki_json_lexer(text, len) \
 	makeJsonLexContextCstringLen(NULL, (text), (len), GetDatabaseEncoding(), true)
+#define ki_json_lexer_free(lexer) freeJsonLexContext(lexer)
 #else
 #define ki_json_lexer(text, len) \
 	makeJsonLexContextCstringLen((text), (len), GetDatabaseEncoding(), true)
+#define ki_json_lexer_free(lexer) \
+	(pfree((lexer)->strval->data), pfree((lexer)->strval), pfree(lexer))
 #endif
 
 /*
@@ -89,18 +92,6 @@
 	pg_database_ownercheck((database), (role))
 #define ki_server_aclcheck(server, role, mode) \
 	pg_foreign_server_aclcheck((server), (role), (mode))
-#endif
-
-/* The same over verified UTF-8, whatever the database's encoding; and its end. */
-#if PG_VERSION_NUM >= 170000
-#define ki_json_lexer_utf8(text, len) \
-	makeJsonLexContextCstringLen(NULL, (text), (len), PG_UTF8, true)
-#define ki_json_lexer_free(lexer) freeJsonLexContext(lexer)
-#else
-#define ki_json_lexer_utf8(text, len) \
-	makeJsonLexContextCstringLen((text), (len), PG_UTF8, true)
-#define ki_json_lexer_free(lexer) \
-	(pfree((lexer)->strval->data), pfree((lexer)->strval), pfree(lexer))
 #endif
 
 /* One argument more from 16 on: only the summarizing indexes. */

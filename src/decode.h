@@ -3,9 +3,7 @@
  *	  From bytes to a record: the interface of every decoder (floor 2).
  *
  * A decoder is compiled once from the paths a mapping needs and then called
- * per message.  It raises nothing for a bad document that it can report as a
- * KiFault; what the server's own parser raises (depth, encoding) may still be
- * an ERROR, which the caller's isolation handles.
+ * per message.  It raises nothing for a bad document, but reports a KiFault.
  */
 #ifndef KI_DECODE_H
 #define KI_DECODE_H

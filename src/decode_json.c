@@ -2,11 +2,11 @@
  * decode_json.c
  *	  From bytes to a record: the JSON decoder.
  *
- * The paths are compiled once into a tree of keys.  Per document the server's
- * own parser runs over the text, and its callbacks walk that tree: frames is
- * the way from the root to the node whose value is being read, skipped counts
- * the levels below it that no path enters.  Parsing is always done in UTF-8;
- * only the fields found are brought into the server's encoding.
+ * The paths are compiled once into the tree of keys that the scanner walks
+ * along (json_scan.h).  Here is what it leaves to its caller: bytes that are
+ * no JSON at all, UTF-8, escapes in the fields found, the rest, and databases
+ * of other encodings.  Scanning is always done in UTF-8; only the fields found
+ * are brought into the server's encoding.
  *
  * The decoder, its fields and its buffer for the rest live in the memory
  * context it was created in.  What belongs to one document lives in the
@@ -14,14 +14,12 @@
  */
 #include "postgres.h"
 
-#include "common/jsonapi.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
-#include "utils/json.h"
 #include "utils/memutils.h"
 
-#include "compat.h"
 #include "decode.h"
+#include "json_scan.h"
 #include "stage.h"
 #include "text.h"
 
@@ -31,103 +29,24 @@
 /* Byte 0 and a schema id, which schema registries' clients put in front. */
 #define FRAMING_BYTES 5
 
-/* One step of the paths, shared by all paths that begin alike. */
-typedef struct KeyNode
-{
-	const char *name;			/* UTF-8; NULL: an array index */
-	int			name_len;
-	int			index;
-	int			first_field;	/* field that ends here; -1: none */
-	uint64		seen;			/* the document this was last found in */
-	struct KeyNode **children;	/* sorted by compare_step */
-	int			nchildren;
-} KeyNode;
-
-/* A node whose value is being read. */
-typedef struct Frame
-{
-	KeyNode    *node;
-	int			element;		/* index of the next element of an array */
-} Frame;
-
 struct KiDecoder
 {
 	MemoryContext context;
-	KeyNode    *root;
-	KiField    *fields;
-	int		   *next_field;		/* of the same node; -1: none */
-	int			nfields;
+	KiScan		scan;
+	bool		is_server_utf8;
 	bool		want_rest;
-	JsonSemAction actions;
-
-	/* the document being parsed */
-	JsonLexContext *lexer;
-	uint64		document;		/* counts documents; never 0 */
-	Frame	   *frames;
-	int			depth;			/* of the current frame; 0: the root */
-	int			skipped;		/* levels below it that no path enters */
-	StringInfoData rest;
-	const char *rest_value;		/* start of the value being added to rest */
+	StringInfoData rest;		/* of the current document */
 };
 
-/*
- * Order of a step among the children of a node.
- */
-static int
-compare_step(const char *name, int name_len, int index, const KeyNode *node)
-{
-	if (name == NULL || node->name == NULL)
-	{
-		if (name != NULL || node->name != NULL)
-			return name == NULL ? -1 : 1;
-		return index < node->index ? -1 : index > node->index ? 1 : 0;
-	}
-	if (name_len != node->name_len)
-		return name_len < node->name_len ? -1 : 1;
-	return memcmp(name, node->name, name_len);
-}
-
-static int
-compare_nodes(const void *a, const void *b)
-{
-	const KeyNode *node = *(KeyNode *const *) a;
-
-	return compare_step(node->name, node->name_len, node->index,
-						*(KeyNode *const *) b);
-}
+/* ---- compiling the paths ---- */
 
 /*
- * The child of a sorted node for this step; NULL: no path goes there.
+ * Make a node without children; step NULL: the root.
  */
-static KeyNode *
-find_child(const KeyNode *node, const char *name, int name_len, int index)
-{
-	int			low = 0;
-	int			high = node->nchildren;
-
-	while (low < high)
-	{
-		int			middle = (low + high) / 2;
-		int			order = compare_step(name, name_len, index,
-										 node->children[middle]);
-
-		if (order == 0)
-			return node->children[middle];
-		if (order < 0)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	return NULL;
-}
-
-/*
- * Make a node without children.
- */
-static KeyNode *
+static KiScanNode *
 make_node(const KiPathStep *step)
 {
-	KeyNode    *node = palloc0(sizeof(KeyNode));
+	KiScanNode *node = palloc0(sizeof(KiScanNode));
 
 	if (step && step->name)
 	{
@@ -143,318 +62,120 @@ make_node(const KiPathStep *step)
 /*
  * The child for this step while the tree grows, made where there is none.
  */
-static KeyNode *
-grow_child(KeyNode *parent, const KiPathStep *step)
+static KiScanNode *
+grow_child(KiScanNode *parent, const KiPathStep *step)
 {
-	KeyNode    *child = make_node(step);
+	KiScanNode *child = make_node(step);
+	bool		is_there;
+	int			place = ki_scan_child_place(parent, child->name, child->name_len,
+											child->index, &is_there);
 
-	for (int i = 0; i < parent->nchildren; i++)
+	if (is_there)
 	{
-		if (compare_nodes(&child, &parent->children[i]) == 0)
-		{
-			pfree(child);
-			return parent->children[i];
-		}
+		pfree(child);
+		return parent->children[place];
 	}
 	if (parent->nchildren == 0)
-		parent->children = palloc(sizeof(KeyNode *));
+		parent->children = palloc(sizeof(KiScanNode *));
 	else
 		parent->children = repalloc(parent->children,
-									sizeof(KeyNode *) * (parent->nchildren + 1));
-	parent->children[parent->nchildren++] = child;
+									sizeof(KiScanNode *) * (parent->nchildren + 1));
+	ki_scan_add_child(parent, child, place);
 	return child;
-}
-
-/*
- * Sort the children of a grown tree, at every level; paths are as short as
- * people write them.
- */
-static void
-sort_children(KeyNode *node)
-{
-	if (node->nchildren > 1)
-		qsort(node->children, node->nchildren, sizeof(KeyNode *), compare_nodes);
-	for (int i = 0; i < node->nchildren; i++)
-		sort_children(node->children[i]);
-}
-
-/*
- * Forget what an earlier field of the same name gave to a node and to the
- * ones below it.
- */
-static void
-clear_node(KiDecoder *decoder, KeyNode *node)
-{
-	for (int i = node->first_field; i >= 0; i = decoder->next_field[i])
-		memset(&decoder->fields[i], 0, sizeof(KiField));
-	for (int i = 0; i < node->nchildren; i++)
-	{
-		if (node->children[i]->seen == decoder->document)
-			clear_node(decoder, node->children[i]);
-	}
-}
-
-/*
- * The kind of value a token begins.
- */
-static KiFieldKind
-kind_of_token(JsonTokenType token)
-{
-	switch (token)
-	{
-		case JSON_TOKEN_STRING:
-			return KI_FIELD_STRING;
-		case JSON_TOKEN_NUMBER:
-			return KI_FIELD_NUMBER;
-		case JSON_TOKEN_OBJECT_START:
-			return KI_FIELD_OBJECT;
-		case JSON_TOKEN_ARRAY_START:
-			return KI_FIELD_ARRAY;
-		case JSON_TOKEN_TRUE:
-		case JSON_TOKEN_FALSE:
-			return KI_FIELD_BOOL;
-		case JSON_TOKEN_NULL:
-			return KI_FIELD_NULL;
-		default:
-			return KI_FIELD_ABSENT; /* a syntax error the parser will find */
-	}
-}
-
-/*
- * Read the value that begins at the lexer's current token.  The end of an
- * object or array is not known yet: close_value fills it in.
- */
-static KiField
-open_value(const JsonLexContext *lexer)
-{
-	KiField		field;
-
-	field.kind = kind_of_token(lexer->token_type);
-	field.json = field.data = lexer->token_start;
-	field.json_len = field.len = lexer->token_terminator - lexer->token_start;
-	if (field.kind == KI_FIELD_STRING)
-	{
-		/* Escapes are always longer than what they stand for. */
-		if (lexer->strval->len == field.json_len - 2)
-			field.data = field.json + 1;
-		else
-			field.data = pnstrdup(lexer->strval->data, lexer->strval->len);
-		field.len = lexer->strval->len;
-	}
-	return field;
-}
-
-/*
- * Go down into the value at the lexer's current token.
- */
-static void
-enter(KiDecoder *decoder, KeyNode *node)
-{
-	KiField		value;
-
-	if (node == NULL)
-	{
-		decoder->skipped++;
-		return;
-	}
-	decoder->depth++;
-	decoder->frames[decoder->depth].node = node;
-	decoder->frames[decoder->depth].element = 0;
-
-	if (node->seen == decoder->document)
-		clear_node(decoder, node);
-	node->seen = decoder->document;
-	if (node->first_field < 0)
-		return;
-	value = open_value(decoder->lexer);
-	for (int i = node->first_field; i >= 0; i = decoder->next_field[i])
-		decoder->fields[i] = value;
-}
-
-/*
- * Leave the value that ended before the lexer's current token.
- */
-static void
-leave(KiDecoder *decoder)
-{
-	const char *end = decoder->lexer->prev_token_terminator;
-	KeyNode    *node;
-
-	if (decoder->skipped > 0)
-	{
-		decoder->skipped--;
-		return;
-	}
-	node = decoder->frames[decoder->depth--].node;
-	for (int i = node->first_field; i >= 0; i = decoder->next_field[i])
-	{
-		KiField    *field = &decoder->fields[i];
-
-		if (field->kind == KI_FIELD_OBJECT || field->kind == KI_FIELD_ARRAY)
-			field->len = field->json_len = end - field->json;
-	}
-}
-
-static KI_JSON_CALLBACK
-on_field_start(void *state, char *name, bool isnull)
-{
-	KiDecoder  *decoder = state;
-	bool		is_top = decoder->depth == 0 && decoder->skipped == 0;
-	KeyNode    *child = NULL;
-
-	if (decoder->skipped == 0)
-		child = find_child(decoder->frames[decoder->depth].node,
-						   name, strlen(name), 0);
-	if (is_top && child == NULL && decoder->want_rest)
-	{
-		appendStringInfoChar(&decoder->rest,
-							 decoder->rest.len == 0 ? '{' : ',');
-		escape_json(&decoder->rest, name);
-		appendStringInfoChar(&decoder->rest, ':');
-		decoder->rest_value = decoder->lexer->token_start;
-	}
-	enter(decoder, child);
-	KI_JSON_CONTINUE;
-}
-
-static KI_JSON_CALLBACK
-on_field_end(void *state, char *name, bool isnull)
-{
-	KiDecoder  *decoder = state;
-
-	leave(decoder);
-	if (decoder->rest_value && decoder->depth == 0 && decoder->skipped == 0)
-	{
-		appendBinaryStringInfo(&decoder->rest, decoder->rest_value,
-							   decoder->lexer->prev_token_terminator -
-							   decoder->rest_value);
-		decoder->rest_value = NULL;
-	}
-	pfree(name);				/* the parser leaves it to us */
-	KI_JSON_CONTINUE;
-}
-
-static KI_JSON_CALLBACK
-on_element_start(void *state, bool isnull)
-{
-	KiDecoder  *decoder = state;
-	Frame	   *frame = &decoder->frames[decoder->depth];
-	KeyNode    *child = NULL;
-
-	if (decoder->skipped == 0)
-		child = find_child(frame->node, NULL, 0, frame->element++);
-	enter(decoder, child);
-	KI_JSON_CONTINUE;
-}
-
-static KI_JSON_CALLBACK
-on_element_end(void *state, bool isnull)
-{
-	leave((KiDecoder *) state);
-	KI_JSON_CONTINUE;
-}
-
-/*
- * Only called for a document that is a scalar: there is no other way to see
- * its unescaped text.
- */
-static KI_JSON_CALLBACK
-on_scalar(void *state, char *token, JsonTokenType type)
-{
-	KiDecoder  *decoder = state;
-	KiField		value = {0};
-
-	value.kind = kind_of_token(type);
-	value.data = token;
-	value.len = strlen(token);
-	for (int i = decoder->root->first_field; i >= 0; i = decoder->next_field[i])
-		decoder->fields[i] = value;
-	KI_JSON_CONTINUE;
 }
 
 /*
  * Grow the tree of keys; returns the length of the longest path.
  */
 static int
-grow_tree(KiDecoder *decoder, const KiPath *paths)
+grow_tree(KiScan *scan, const KiPath *paths, int npaths)
 {
+	int		   *next_field = palloc(sizeof(int) * Max(npaths, 1));
 	int			longest = 0;
 
-	decoder->root = make_node(NULL);
-	for (int i = 0; i < decoder->nfields; i++)
+	scan->root = make_node(NULL);
+	for (int i = 0; i < npaths; i++)
 	{
-		KeyNode    *node = decoder->root;
+		KiScanNode *node = scan->root;
 
 		for (int step = 0; step < paths[i].nsteps; step++)
 			node = grow_child(node, &paths[i].steps[step]);
-		decoder->next_field[i] = node->first_field;
+		next_field[i] = node->first_field;
 		node->first_field = i;
+		node->nfields++;
 		longest = Max(longest, paths[i].nsteps);
 	}
-	sort_children(decoder->root);
+	scan->next_field = next_field;
 	return longest;
+}
+
+/*
+ * Add a top-level field that no path enters to the rest.
+ */
+static void
+add_rest(void *state, const char *name, int name_len, const char *value,
+		 int value_len)
+{
+	StringInfo	rest = state;
+
+	appendStringInfoChar(rest, rest->len == 0 ? '{' : ',');
+	appendBinaryStringInfo(rest, name, name_len);
+	appendStringInfoChar(rest, ':');
+	appendBinaryStringInfo(rest, value, value_len);
 }
 
 KiDecoder *
 ki_decode_json_create(const KiPath *paths, int npaths, bool want_rest)
 {
 	KiDecoder  *decoder = palloc0(sizeof(KiDecoder));
+	KiScan	   *scan = &decoder->scan;
 	int			longest;
 
 	ki_text_prepare();
 	decoder->context = CurrentMemoryContext;
-	decoder->fields = palloc0(sizeof(KiField) * Max(npaths, 1));
-	decoder->next_field = palloc(sizeof(int) * Max(npaths, 1));
-	decoder->nfields = npaths;
+	decoder->is_server_utf8 = ki_text_server_is_utf8();
 	decoder->want_rest = want_rest;
-	longest = grow_tree(decoder, paths);
-	decoder->frames = palloc0(sizeof(Frame) * (longest + 1));
-	decoder->frames[0].node = decoder->root;
+	longest = grow_tree(scan, paths, npaths);
+	scan->fields = palloc0(sizeof(KiField) * Max(npaths, 1));
+	scan->nfields = npaths;
+	scan->frames = palloc(sizeof(KiScanFrame) * (longest + 1));
 	if (want_rest)
-		initStringInfo(&decoder->rest);
-
-	/* Without callbacks the parser only validates. */
-	decoder->actions.semstate = decoder;
-	if (longest > 0 || want_rest)
 	{
-		decoder->actions.object_field_start = on_field_start;
-		decoder->actions.object_field_end = on_field_end;
-		decoder->actions.array_element_start = on_element_start;
-		decoder->actions.array_element_end = on_element_end;
+		initStringInfo(&decoder->rest);
+		scan->root->wants_members = true;
+		scan->on_rest = add_rest;
+		scan->rest_state = &decoder->rest;
 	}
 	return decoder;
 }
 
+/* ---- what is wrong with a document ---- */
+
 /*
- * What a parser's error means, without quoting the document.
+ * What an error means, without quoting the document.
  */
 static const char *
-describe_error(JsonParseErrorType error)
+describe_error(KiScanError error)
 {
 	switch (error)
 	{
-		case JSON_EXPECTED_JSON:
-		case JSON_EXPECTED_MORE:
+		case KI_SCAN_NO_VALUE:
 			return "a value is missing";
-		case JSON_EXPECTED_END:
+		case KI_SCAN_TRAILING:
 			return "something follows the document";
-		case JSON_EXPECTED_ARRAY_FIRST:
-		case JSON_EXPECTED_ARRAY_NEXT:
+		case KI_SCAN_IN_ARRAY:
 			return "an array element, a comma or the array's end is missing";
-		case JSON_EXPECTED_OBJECT_FIRST:
-		case JSON_EXPECTED_OBJECT_NEXT:
+		case KI_SCAN_IN_OBJECT:
 			return "a field, a comma or the object's end is missing";
-		case JSON_EXPECTED_COLON:
+		case KI_SCAN_NO_COLON:
 			return "a colon is missing";
-		case JSON_EXPECTED_STRING:
+		case KI_SCAN_NO_NAME:
 			return "a field's name is missing";
-		case JSON_ESCAPING_INVALID:
-		case JSON_UNICODE_ESCAPE_FORMAT:
+		case KI_SCAN_ESCAPE:
 			return "an escape is invalid";
-		case JSON_ESCAPING_REQUIRED:
+		case KI_SCAN_CONTROL:
 			return "a control character is not escaped";
-		case JSON_UNICODE_HIGH_SURROGATE:
-		case JSON_UNICODE_LOW_SURROGATE:
+		case KI_SCAN_SURROGATE:
 			return "half of a surrogate pair stands alone";
 		default:
 			return "there is no valid token";
@@ -462,58 +183,51 @@ describe_error(JsonParseErrorType error)
 }
 
 /*
- * Report why the parser gave up.
+ * The line, from 1, that a place in a document is in.
  */
-static bool
-report_error(const KiDecoder *decoder, JsonParseErrorType error, KiFault *fault)
+static int
+line_number(const char *json, const char *at)
 {
-	const JsonLexContext *lexer = decoder->lexer;
-	const char *at = lexer->token_start ? lexer->token_start :
-	lexer->token_terminator;
+	int			line = 1;
 
-	if (error == JSON_UNICODE_CODE_POINT_ZERO)
-		return ki_fault_set(fault, ERRCODE_UNTRANSLATABLE_CHARACTER,
-							KI_STAGE_DECODE,
-							"invalid JSON: \\u0000 cannot be stored");
-	return ki_fault_set(fault, ERRCODE_INVALID_TEXT_REPRESENTATION,
-						KI_STAGE_DECODE,
-						psprintf("invalid JSON in line %d, near byte %d: %s",
-								 lexer->line_number,
-								 (int) (at - lexer->input) + 1,
-								 describe_error(error)));
+	for (const char *p = json; p < at; p++)
+		line += *p == '\n';
+	return line;
 }
 
 /*
- * Give the whole document to the paths without steps, and finish the rest.
+ * Report why the scanner gave up.
  */
-static void
-finish_root(KiDecoder *decoder, const char *json, int len, KiRecord *record)
+static bool
+report_error(const KiScan *scan, const char *json, KiScanError error,
+			 KiFault *fault)
 {
-	for (int i = decoder->root->first_field; i >= 0; i = decoder->next_field[i])
-	{
-		KiField    *field = &decoder->fields[i];
-
-		if (*json == '{' || *json == '[')
-		{
-			field->kind = *json == '{' ? KI_FIELD_OBJECT : KI_FIELD_ARRAY;
-			field->data = json;
-			field->len = len;
-		}
-		field->json = json;
-		field->json_len = len;
-	}
-
-	record->fields = decoder->fields;
-	record->nfields = decoder->nfields;
-	record->is_tombstone = false;
-	memset(&record->rest, 0, sizeof(KiField));
-	if (!decoder->want_rest || *json != '{')
-		return;
-	appendStringInfoString(&decoder->rest, decoder->rest.len == 0 ? "{}" : "}");
-	record->rest.kind = KI_FIELD_OBJECT;
-	record->rest.data = record->rest.json = decoder->rest.data;
-	record->rest.len = record->rest.json_len = decoder->rest.len;
+	if (error == KI_SCAN_ZERO)
+		return ki_fault_set(fault, ERRCODE_UNTRANSLATABLE_CHARACTER,
+							KI_STAGE_DECODE,
+							"invalid JSON: \\u0000 cannot be stored");
+	if (error == KI_SCAN_DEPTH)
+		return ki_fault_set(fault, ERRCODE_STATEMENT_TOO_COMPLEX,
+							KI_STAGE_DECODE,
+							psprintf("invalid JSON: more than %d arrays and objects are nested",
+									 KI_SCAN_MAX_DEPTH));
+	return ki_fault_set(fault, ERRCODE_INVALID_TEXT_REPRESENTATION,
+						KI_STAGE_DECODE,
+						psprintf("invalid JSON in line %d, near byte %d: %s",
+								 line_number(json, scan->error_at),
+								 (int) (scan->error_at - json) + 1,
+								 describe_error(error)));
 }
+
+static bool
+report_bytes(KiFault *fault)
+{
+	return ki_fault_set(fault, ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+						KI_STAGE_DECODE,
+						"invalid JSON: its bytes are not valid UTF-8");
+}
+
+/* ---- decoding ---- */
 
 /*
  * Bring one field into the server's encoding.
@@ -555,19 +269,11 @@ convert_record(KiRecord *record, KiFault *fault)
 }
 
 /*
- * Forget the previous document.
+ * Give back a buffer that a large document has left.
  */
 static void
-reset(KiDecoder *decoder)
+reset_rest(KiDecoder *decoder)
 {
-	decoder->document++;
-	decoder->depth = 0;
-	decoder->skipped = 0;
-	decoder->frames[0].element = 0;
-	decoder->rest_value = NULL;
-	memset(decoder->fields, 0, sizeof(KiField) * decoder->nfields);
-	if (!decoder->want_rest)
-		return;
 	if (decoder->rest.maxlen > REST_KEEP_BYTES)
 	{
 		MemoryContext caller = MemoryContextSwitchTo(decoder->context);
@@ -580,8 +286,8 @@ reset(KiDecoder *decoder)
 }
 
 /*
- * Pass over framing and check what the parser does not: that there is
- * something, that it is UTF-8, and no byte order mark.
+ * Pass over framing and check what the scanner does not: that there is
+ * something, no byte order mark, and not more than the server can hold.
  */
 static bool
 check_bytes(const char **data, size_t *len, KiFault *fault)
@@ -601,80 +307,107 @@ check_bytes(const char **data, size_t *len, KiFault *fault)
 		return ki_fault_set(fault, ERRCODE_INVALID_TEXT_REPRESENTATION,
 							KI_STAGE_DECODE,
 							"invalid JSON: it begins with a byte order mark (BOM)");
-	if (!ki_text_is_utf8(*data, *len))
-		return ki_fault_set(fault, ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
-							KI_STAGE_DECODE,
-							"invalid JSON: its bytes are not valid UTF-8");
-	return true;
-}
-
-static bool
-is_space(char c)
-{
-	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+	return *len <= MaxAllocSize || report_bytes(fault);
 }
 
 /*
- * Take off the white space around a document.
+ * Run the scanner.  UTF-8 is only verified where there is something beyond
+ * ASCII, or something wrong: bad bytes are told before bad grammar.
+ */
+static bool
+scan_document(KiDecoder *decoder, const char *json, int len, KiFault *fault)
+{
+	KiScanError error = ki_json_scan(&decoder->scan, json, len);
+
+	if ((error != KI_SCAN_OK || decoder->scan.has_high) &&
+		!ki_text_is_utf8(json, len))
+		return report_bytes(fault);
+	return error == KI_SCAN_OK ||
+		report_error(&decoder->scan, json, error, fault);
+}
+
+/*
+ * The same in a database of another encoding, where the server could not read
+ * the non-ASCII escapes of fields that are JSON.
+ */
+static bool
+scan_for_conversion(KiDecoder *decoder, const char *json, int len,
+					KiFault *fault)
+{
+	const char *expanded;
+
+	if (!ki_text_is_utf8(json, len))
+		return report_bytes(fault);
+	expanded = ki_text_expand_escapes(json, &len);
+	return scan_document(decoder, expanded ? expanded : json, len, fault);
+}
+
+/*
+ * Resolve the escapes of strings, in one piece of memory for all of them.
  */
 static void
-trim(const char **json, int *len)
+unescape_fields(KiScan *scan)
 {
-	while (*len > 0 && is_space((*json)[*len - 1]))
-		(*len)--;
-	while (*len > 0 && is_space(**json))
+	Size		size = 0;
+	char	   *to;
+
+	for (int i = 0; i < scan->nfields; i++)
 	{
-		(*json)++;
-		(*len)--;
+		if (scan->fields[i].kind != KI_FIELD_ABSENT &&
+			scan->fields[i].data == NULL)
+			size += scan->fields[i].len;
+	}
+	to = MemoryContextAllocHuge(CurrentMemoryContext, Max(size, 1));
+	for (int i = 0; i < scan->nfields; i++)
+	{
+		KiField    *field = &scan->fields[i];
+
+		if (field->kind == KI_FIELD_ABSENT || field->data != NULL)
+			continue;
+		field->len = ki_json_unescape(field->json + 1, field->len, to);
+		field->data = to;
+		to += field->len;
 	}
 }
 
 /*
- * Run the parser over a document.
+ * End the object of untaken fields; there is none of another kind of document.
  */
-static bool
-parse(KiDecoder *decoder, const char *json, int len, KiFault *fault)
+static void
+finish_rest(KiDecoder *decoder, KiField *rest)
 {
-	const char *first = json;
-	int			trimmed_len = len;
-	JsonParseErrorType error;
-
-	trim(&first, &trimmed_len);
-	decoder->actions.scalar = NULL;
-	if (decoder->root->first_field >= 0 && trimmed_len > 0 &&
-		*first != '{' && *first != '[')
-		decoder->actions.scalar = on_scalar;
-
-	decoder->lexer = ki_json_lexer_utf8(unconstify(char *, json), len);
-	error = pg_parse_json(decoder->lexer, &decoder->actions);
-	if (error != JSON_SUCCESS)
-		report_error(decoder, error, fault);
-	ki_json_lexer_free(decoder->lexer);
-	decoder->lexer = NULL;
-	return error == JSON_SUCCESS;
+	if (decoder->scan.kind != KI_FIELD_OBJECT)
+		return;
+	appendStringInfoString(&decoder->rest, decoder->rest.len == 0 ? "{}" : "}");
+	rest->kind = KI_FIELD_OBJECT;
+	rest->data = rest->json = decoder->rest.data;
+	rest->len = rest->json_len = decoder->rest.len;
 }
 
 bool
 ki_decode_json(KiDecoder *decoder, const char *data, size_t len,
 			   KiRecord *record, KiFault *fault)
 {
-	const char *json;
-	int			json_len;
+	KiScan	   *scan = &decoder->scan;
 
-	reset(decoder);
 	if (!check_bytes(&data, &len, fault))
 		return false;
-	json = data;
-	json_len = (int) len;		/* check_bytes refuses more than 1 GB */
-	if (!ki_text_server_is_utf8())
-	{
-		char	   *expanded = ki_text_expand_escapes(json, &json_len);
-
-		json = expanded ? expanded : json;
-	}
-	if (!parse(decoder, json, json_len, fault))
+	if (decoder->want_rest)
+		reset_rest(decoder);
+	/* check_bytes refuses more than 1 GB */
+	if (!(decoder->is_server_utf8 ?
+		  scan_document(decoder, data, (int) len, fault) :
+		  scan_for_conversion(decoder, data, (int) len, fault)))
 		return false;
-	trim(&json, &json_len);
-	finish_root(decoder, json, json_len, record);
-	return ki_text_server_is_utf8() || convert_record(record, fault);
+	if (scan->has_escapes)
+		unescape_fields(scan);
+
+	record->fields = scan->fields;
+	record->nfields = scan->nfields;
+	record->npresent = scan->npresent;
+	record->is_tombstone = false;
+	record->rest.kind = KI_FIELD_ABSENT;
+	if (decoder->want_rest)
+		finish_rest(decoder, &record->rest);
+	return decoder->is_server_utf8 || convert_record(record, fault);
 }

@@ -239,17 +239,9 @@ find_field(const MapColumn *column, const KiDecoded *decoded)
  * Is any field present that some path leads to?
  */
 static bool
-has_any_field(const KiMap *map, const KiDecoded *decoded)
+has_any_field(const KiDecoded *decoded)
 {
-	for (int i = 0; i < map->ncolumns; i++)
-	{
-		const MapColumn *column = &map->columns[i];
-
-		if (column->field >= 0 && column->origin.steps != NIL &&
-			find_field(column, decoded)->kind != KI_FIELD_ABSENT)
-			return true;
-	}
-	return false;
+	return decoded->value.npresent > 0 || decoded->key.npresent > 0;
 }
 
 /*
@@ -426,7 +418,7 @@ ki_map_row(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
 		   KiRow *row, KiFault *fault)
 {
 	row->has_absent = false;
-	if (map->has_paths && !has_any_field(map, decoded))
+	if (map->has_paths && !has_any_field(decoded))
 		return ki_fault_set(fault, ERRCODE_NO_SQL_JSON_ITEM, KI_STAGE_MAP,
 							"no mapped field is present");
 

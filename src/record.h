@@ -31,6 +31,8 @@ typedef struct KiRecord
 {
 	KiField    *fields;			/* one per path given to the decoder */
 	int			nfields;
+	int			npresent;		/* fields that are present, those aside whose
+								 * path is the whole document */
 	KiField		rest;			/* object of the untaken top-level fields, if
 								 * asked for */
 	bool		is_tombstone;	/* there was no value to decode */

@@ -30,6 +30,7 @@ floors='
 0 hex            hex
 0 json_tokens    json_tokens
 0 jsonb_build    jsonb_build
+0 json_scan      json_scan json_scan_*
 0 origin         origin
 0 stage          stage
 0 text           text
