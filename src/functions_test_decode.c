@@ -1,5 +1,5 @@
 /*
- * functions_test.c
+ * functions_test_decode.c
  *	  An SQL function for tests, which create it themselves; only in builds
  *	  with KI_FAULTS.
  */
