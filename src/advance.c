@@ -2,28 +2,22 @@
  * advance.c
  *	  How far a batch moves the positions.
  *
- * Messages of one partition come in long runs, so the position of a message is
- * nearly always that of the one before it.
+ * Looked at by runs, since messages of one partition come in long ones.
  */
 #include "postgres.h"
 
 #include "advance.h"
 #include "source.h"
 
-/* Number of a message's position; -1: it has none. */
+/* Number of a run's position; -1: it has none. */
 static int
-find_position(KiAdvances *advances, const KiMessage *message)
+find_position(const KiAdvances *advances, const KiRun *run)
 {
-	if (message->partition == advances->partition &&
-		message->topic == advances->topic)
-		return advances->hint;
-	advances->topic = message->topic;
-	advances->partition = message->partition;
 	for (int i = 0; i < advances->npositions; i++)
-		if (advances->positions[i].partition == message->partition &&
-			strcmp(advances->positions[i].topic, message->topic) == 0)
-			return advances->hint = i;
-	return advances->hint = -1;
+		if (advances->positions[i].partition == run->partition &&
+			strcmp(advances->positions[i].topic, run->topic) == 0)
+			return i;
+	return -1;
 }
 
 bool
@@ -40,15 +34,15 @@ ki_advances_plan(KiAdvances *advances, const KiMessages *messages,
 		advances->items[i].next_offset = positions[i].next_offset;
 		advances->items[i].last_offset = -1;
 	}
-	for (int i = 0; i < messages->count; i++)
+	for (int i = 0; i < messages->nruns; i++)
 	{
-		const KiMessage *message = &messages->items[i];
-		int			position = find_position(advances, message);
+		const KiRun *run = &messages->runs[i];
+		int			position = find_position(advances, run);
 
 		if (position < 0 ||
-			message->offset < advances->items[position].next_offset)
+			run->first_offset < advances->items[position].next_offset)
 			return false;
-		advances->items[position].next_offset = message->offset + 1;
+		advances->items[position].next_offset = run->last_offset + 1;
 	}
 	return true;
 }
@@ -72,16 +66,22 @@ ki_advances_lock(KiAdvances *advances, int32 pipeline)
 	return true;
 }
 
-/* Count one message that was applied. */
+/* Count the messages of a run up to the one before "end". */
 static void
-count_message(KiAdvance *advance, const KiMessage *message, KiFate fate)
+count_run(KiAdvance *advance, const KiMessages *messages, const KiRun *run,
+		  int end, const uint8 *fates)
 {
-	advance->next_offset = message->offset + 1;
-	advance->messages++;
-	advance->loaded += fate == KI_FATE_LOADED;
-	advance->ignored += fate == KI_FATE_IGNORED;
-	advance->last_offset = message->offset;
-	advance->last_timestamp_ms = message->timestamp_ms;
+	const KiMessage *last = &messages->items[end - 1];
+
+	for (int i = run->first; i < end; i++)
+	{
+		advance->loaded += fates[i] == KI_FATE_LOADED;
+		advance->ignored += fates[i] == KI_FATE_IGNORED;
+	}
+	advance->messages += end - run->first;
+	advance->next_offset = last->offset + 1;
+	advance->last_offset = last->offset;
+	advance->last_timestamp_ms = last->timestamp_ms;
 }
 
 void
@@ -92,13 +92,16 @@ ki_advances_store(KiAdvances *advances, int32 pipeline,
 	const KiMessage **last = palloc0((advances->npositions + 1) *
 									 sizeof(KiMessage *));
 
-	for (int i = 0; i < applied; i++)
+	for (int i = 0; i < messages->nruns; i++)
 	{
-		int			position = find_position(advances, &messages->items[i]);
+		const KiRun *run = &messages->runs[i];
+		int			end = Min(run->first + run->count, applied);
+		int			position = find_position(advances, run);
 
-		count_message(&advances->items[position], &messages->items[i],
-					  fates[i]);
-		last[position] = &messages->items[i];
+		if (end <= run->first)
+			break;
+		count_run(&advances->items[position], messages, run, end, fates);
+		last[position] = &messages->items[end - 1];
 	}
 	for (int i = 0; i < advances->npositions; i++)
 	{

@@ -26,9 +26,6 @@ typedef struct KiAdvances
 	KiPosition *positions;
 	const int64 *ends;			/* per position; -1: no end seen */
 	int			npositions;
-	int			hint;			/* position of the message looked at last */
-	const char *topic;			/* its topic, and */
-	int32		partition;		/* partition */
 } KiAdvances;
 
 /*

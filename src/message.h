@@ -33,6 +33,17 @@ typedef struct KiMessage
 	void	   *handle;			/* the library's message, owned by the batch */
 } KiMessage;
 
+/* Messages of one partition that came one after the other. */
+typedef struct KiRun
+{
+	const char *topic;			/* as of its messages */
+	int32		partition;
+	int			first;			/* index of the first message */
+	int			count;
+	int64		first_offset;
+	int64		last_offset;
+} KiRun;
+
 /*
  * The collected messages of one batch, in order of arrival, which is offset
  * order within each partition.  Allocated by ki_messages_create.
@@ -42,6 +53,9 @@ typedef struct KiMessages
 	KiMessage  *items;
 	int			count;
 	int			max_messages;	/* allocated length of items */
+	KiRun	   *runs;			/* the same messages, in the same order */
+	int			nruns;
+	int			max_runs;		/* allocated length of runs */
 	int64		bytes;			/* they take in memory, roughly */
 } KiMessages;
 

@@ -9,28 +9,41 @@
 
 #include "loader.h"
 
-static void
-report_ranges(const KiLoader *loader, int applied, KiBatchReport *report)
+/* The range of a partition, a new one if need be; NULL: too many. */
+static KiBatchRange *
+find_range(KiBatchReport *report, const KiRun *run)
 {
-	for (int i = 0; i < applied; i++)
-	{
-		const KiMessage *message = &loader->messages->items[i];
-		int			k;
+	int			k;
 
-		for (k = 0; k < report->nranges; k++)
-			if (report->ranges[k].partition == message->partition)
-				break;
-		if (k == KI_BATCH_PARTITIONS)
-			continue;
-		if (k == report->nranges)
-		{
-			report->nranges++;
-			report->ranges[k].partition = message->partition;
-			report->ranges[k].first_offset = message->offset;
-		}
-		report->ranges[k].last_offset = message->offset;
-		report->bytes += message->key_len + message->value_len;
+	for (k = 0; k < report->nranges; k++)
+		if (report->ranges[k].partition == run->partition)
+			return &report->ranges[k];
+	if (k == KI_BATCH_PARTITIONS)
+		return NULL;
+	report->nranges++;
+	report->ranges[k].partition = run->partition;
+	report->ranges[k].first_offset = run->first_offset;
+	return &report->ranges[k];
+}
+
+static void
+report_ranges(const KiMessages *messages, int applied, KiBatchReport *report)
+{
+	for (int i = 0; i < messages->nruns; i++)
+	{
+		const KiRun *run = &messages->runs[i];
+		int			end = Min(run->first + run->count, applied);
+		KiBatchRange *range;
+
+		if (end <= run->first)
+			break;
+		range = find_range(report, run);
+		if (range)
+			range->last_offset = messages->items[end - 1].offset;
 	}
+	for (int i = 0; i < applied; i++)
+		report->bytes += messages->items[i].key_len +
+			messages->items[i].value_len;
 }
 
 void
@@ -44,7 +57,7 @@ ki_loader_report(const KiLoader *loader, const KiBatchResult *result,
 	batch.pid = MyProcPid;
 	batch.finished_at = GetCurrentTimestamp();
 	strlcpy(batch.topic, loader->pipeline->topic, sizeof(batch.topic));
-	report_ranges(loader, result->applied, &batch);
+	report_ranges(messages, result->applied, &batch);
 	batch.messages = result->applied;
 	batch.loaded = result->loaded;
 	batch.first_timestamp_ms = batch.last_timestamp_ms = -1;

@@ -138,6 +138,7 @@ extern void ki_source_drop_taken(KiSource *source);
 
 /* source_kafka_messages.c */
 extern void ki_source_release_holdings(KiSource *source);
+extern void ki_messages_add(KiMessages *messages);
 extern void ki_holding_adopt(KiSource *source, KiHolding *holding);
 extern void ki_message_describe(const KiSource *source,
 								rd_kafka_message_t *raw, KiMessage *message);

@@ -14,20 +14,59 @@
 #include "source_kafka.h"
 #include "utils/memutils.h"
 
+#define FIRST_RUNS 64			/* of an array, which grows */
+
+#define PREFETCH_AHEAD 8		/* messages; flat from 4 to 16 */
+
 /* --- the array --- */
+
+/*
+ * Call in what is to be destroyed soon: a message, and the library's operation
+ * that it is a part of.
+ */
+static inline void
+prefetch(const KiMessages *messages, int i)
+{
+#ifdef __GNUC__
+	if (i + 2 * PREFETCH_AHEAD < messages->count)
+		__builtin_prefetch(messages->items[i + 2 * PREFETCH_AHEAD].handle);
+	if (i + PREFETCH_AHEAD < messages->count)
+	{
+		const rd_kafka_message_t *raw = messages->items[i + PREFETCH_AHEAD].handle;
+
+		__builtin_prefetch(raw->_private);
+	}
+#endif
+}
+
+/*
+ * Give the library its messages back.  They have left the cache since they
+ * were delivered, a batch ago.
+ */
+static void
+destroy_messages(KiHolding *holding)
+{
+	KiMessages *messages = &holding->messages;
+
+	for (int i = 0; i < messages->count; i++)
+	{
+		prefetch(messages, i);
+		rd_kafka_message_destroy(messages->items[i].handle);
+	}
+	messages->count = 0;
+	messages->nruns = 0;
+	messages->bytes = 0;
+	if (holding->source != NULL)
+		dlist_delete(&holding->link);
+	holding->source = NULL;
+}
 
 void
 ki_messages_release(KiMessages *messages)
 {
 	KiHolding  *holding = (KiHolding *) messages;
 
-	for (int i = 0; i < messages->count; i++)
-		rd_kafka_message_destroy(messages->items[i].handle);
-	messages->count = 0;
-	messages->bytes = 0;
-	if (holding->source != NULL)
-		dlist_delete(&holding->link);
-	holding->source = NULL;
+	destroy_messages(holding);
 	MemoryContextReset(holding->headers_context);
 }
 
@@ -38,15 +77,7 @@ ki_messages_release(KiMessages *messages)
 static void
 destroy_holding(void *arg)
 {
-	KiHolding  *holding = arg;
-
-	for (int i = 0; i < holding->messages.count; i++)
-		rd_kafka_message_destroy(holding->messages.items[i].handle);
-	holding->messages.count = 0;
-	holding->messages.bytes = 0;
-	if (holding->source != NULL)
-		dlist_delete(&holding->link);
-	holding->source = NULL;
+	destroy_messages(arg);
 }
 
 KiMessages *
@@ -58,6 +89,8 @@ ki_messages_create(int max_messages)
 	holding->messages.items = palloc_extended(sizeof(KiMessage) * max_messages,
 											  MCXT_ALLOC_HUGE);
 	holding->messages.max_messages = max_messages;
+	holding->messages.max_runs = FIRST_RUNS;
+	holding->messages.runs = palloc(sizeof(KiRun) * FIRST_RUNS);
 	holding->headers_context = AllocSetContextCreate(CurrentMemoryContext,
 													 "kafka_ingest headers",
 													 ALLOCSET_DEFAULT_SIZES);
@@ -87,6 +120,32 @@ ki_holding_adopt(KiSource *source, KiHolding *holding)
 				 errmsg("a batch cannot hold messages of two Kafka clients")));
 	dlist_push_tail(&source->holdings, &holding->link);
 	holding->source = source;
+}
+
+/* The array has one message more: it continues a run, or begins one. */
+void
+ki_messages_add(KiMessages *messages)
+{
+	KiMessage  *message = &messages->items[messages->count++];
+	KiRun	   *run = &messages->runs[messages->nruns - 1];
+
+	if (messages->nruns == 0 || run->partition != message->partition)
+	{
+		if (messages->nruns == messages->max_runs)
+		{
+			messages->max_runs *= 2;
+			messages->runs = repalloc_huge(messages->runs,
+										   sizeof(KiRun) * messages->max_runs);
+		}
+		run = &messages->runs[messages->nruns++];
+		run->topic = message->topic;
+		run->partition = message->partition;
+		run->first = messages->count - 1;
+		run->count = 0;
+		run->first_offset = message->offset;
+	}
+	run->count++;
+	run->last_offset = message->offset;
 }
 
 /* --- the parts of a message --- */

@@ -317,7 +317,7 @@ deliver(KiSource *source, rd_kafka_message_t *raw, KiHolding *holding)
 						"the headers of a message cannot be read");
 		return false;
 	}
-	messages->count++;
+	ki_messages_add(messages);
 	messages->bytes += message->key_len + message->value_len +
 		ki_message_headers_len(raw) + MESSAGE_OVERHEAD;
 	reading->next_offset = raw->offset + 1;
