@@ -27,6 +27,7 @@
 
 #include "catalog.h"
 #include "owned.h"
+#include "rdkafka_alloc.h"
 #include "source.h"
 
 PG_FUNCTION_INFO_V1(kafka_ingest_pipeline_definition);
@@ -174,20 +175,24 @@ sql_version(void)
 }
 
 /*
- * What the client library can do; a defect that a DBA must know is named like
- * a feature: these versions can crash, and so restart the server, when a topic
- * that is read is deleted and made again.
+ * What the client library can do, and how it was built in; a defect that a DBA
+ * must know is named like a feature: these versions can crash, and so restart
+ * the server, when a topic that is read is deleted and made again.
  */
 static char *
 features(void)
 {
 	int			major = 0;
 	int			minor = 0;
+	const char *allocator = ki_rdkafka_allocator();
 	char	   *list = ki_source_library_features();
 
 	(void) sscanf(ki_source_library_version(), "%d.%d", &major, &minor);
 	if (major == 2 && minor >= 4 && minor < 10)
 		list = psprintf("%s,unsafe_topic_recreation", list);
+	list = psprintf("%s,librdkafka=%s", list, ki_rdkafka_linkage());
+	if (allocator)
+		list = psprintf("%s,allocator=%s", list, allocator);
 	return list;
 }
 

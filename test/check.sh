@@ -32,6 +32,7 @@ floors='
 0 jsonb_build    jsonb_build
 0 json_scan      json_scan json_scan_*
 0 origin         origin
+0 rdkafka_alloc  rdkafka_alloc
 0 stage          stage
 0 text           text
 1 array_literal  array_literal
@@ -80,6 +81,7 @@ long_header_lines=220
 try_files='batch.c worker.c'
 cache_context_files=''
 rdkafka_files='source_kafka*'
+mimalloc_files='rdkafka_alloc.c'
 jansson_files='json.c'
 curl_files=''
 
@@ -233,7 +235,8 @@ wall_in()
 
 check_libraries()
 {
-	wall_in librdkafka 'rdkafka' "$rdkafka_files"
+	wall_in librdkafka 'rdkafka\.h' "$rdkafka_files"
+	wall_in mimalloc 'mimalloc' "$mimalloc_files"
 	wall_in jansson 'jansson' "$jansson_files"
 	wall_in curl 'curl' "$curl_files"
 }
@@ -335,7 +338,29 @@ check_words()
 		| cut -d: -f1,2 | sed "s/\$/: ${words//|/, } left behind/" >> "$work/problems"
 }
 
-# ---- what the library exports ----------------------------------------------------------------
+# ---- what the library exports and imports ----------------------------------------------------
+
+# Either the shared librdkafka, or a private copy with mimalloc, and then nothing that allocates may
+# be left to libc but what src/rdkafka_alloc.c does to blocks that are not its own.
+check_linkage()
+{
+	local symbol
+	readelf -d kafka_ingest.so | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' > "$work/needed"
+	if grep -q '^librdkafka\.so' "$work/needed"; then
+		! grep -q '^libmimalloc\.so' "$work/needed" \
+			|| problem "kafka_ingest.so: needs mimalloc, but uses the shared librdkafka"
+		return
+	fi
+	grep -q '^libmimalloc\.so' "$work/needed" \
+		|| problem "kafka_ingest.so: needs neither the shared librdkafka nor mimalloc"
+	while read -r symbol; do
+		case $symbol in
+			free | realloc) ;;
+			*) problem "kafka_ingest.so: calls $symbol of libc; lead it to src/rdkafka_alloc.c, or forbid it in the Makefile" ;;
+		esac
+	done < <(nm -D --undefined-only kafka_ingest.so | sed -n 's/.* \([^ @]*\)@GLIBC_.*/\1/p' \
+		| grep -xE '.*(alloc|memalign).*|c?free|_*strn?dup|malloc_.*|_*getline|_*getdelim|_*v?asprintf.*|realpath|open_w?memstream' || true)
+}
 
 check_library()
 {
@@ -356,6 +381,7 @@ check_library()
 			*) problem "kafka_ingest.so: exports $symbol; make it static, or begin it with ki_" ;;
 		esac
 	done < "$work/symbols"
+	check_linkage
 	[ ${#install_scripts[@]} -gt 0 ] || return 0
 	while read -r symbol; do
 		grep -qx "$symbol" "$work/symbols" || problem "$install_script: kafka_ingest.so has no $symbol"

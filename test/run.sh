@@ -15,7 +15,8 @@
 #   KAFKA_INGEST_KEEP=1  keep the work directory in any case
 # What the tests find in theirs: KAFKA_BROKERS (host:port), KAFKA_DATA_DIR, KAFKA_TOOL, KAFKA_HOME,
 # KAFKA_BROKER_SH, KAFKA_INGEST_FAULTS_DIR (holds the kafka_ingest.so with fault injection; the
-# directory above it is a PostgreSQL installation that has this one).
+# directory above it is a PostgreSQL installation that has this one), KAFKA_INGEST_SHARED_DIR (the
+# same for one that uses the shared librdkafka; made only for tests that want it).
 set -euo pipefail
 
 # shellcheck source=test/lib/common.sh
@@ -89,12 +90,19 @@ select_named()
 
 install_packages()
 {
-	# the last three are for check.sh
-	need_postgresql libipc-run-perl perl universal-ctags pg-bsd-indent binutils
+	# the three before the last are for check.sh
+	need_postgresql libipc-run-perl perl universal-ctags pg-bsd-indent binutils openssl
 	need_kafka
 }
 
-# Two builds: the one that is tested, and one that can be told to misbehave (test/lib/IngestCluster.pm).
+# Does a test that shall run ask for a server with the shared librdkafka?
+wants_shared()
+{
+	(cd "$root" && grep -q 'shared =>' "${stages[@]}")
+}
+
+# The build that is tested, one that can be told to misbehave (test/lib/IngestCluster.pm), and one
+# with the shared librdkafka, for the test of both kinds.
 build_all()
 {
 	local lib
@@ -102,12 +110,17 @@ build_all()
 	say "building"
 	copy_tree "$work/src"
 	as_user cp -r "$work/src" "$work/src-faults"
+	as_user cp -r "$work/src" "$work/src-shared"
 	build_tool "$work/src"
 	# no bitcode: it takes as long again, and no test uses it
-	build_and_install "$work/src" "$work/install" STRICT=1 with_llvm=no
-	build_and_install "$work/src-faults" "$work/install-faults" STRICT=1 FAULTS=1 with_llvm=no
+	build_and_install "$work/src" "$work/install" STRICT=1 RDKAFKA=private with_llvm=no
+	build_and_install "$work/src-faults" "$work/install-faults" STRICT=1 FAULTS=1 RDKAFKA=private with_llvm=no
 	export KAFKA_INGEST_FAULTS_DIR=$work/install-faults$lib
 	[ -f "$KAFKA_INGEST_FAULTS_DIR/kafka_ingest.so" ] || die "the build made no kafka_ingest.so"
+	if wants_shared; then
+		build_and_install "$work/src-shared" "$work/install-shared" STRICT=1 RDKAFKA=shared with_llvm=no
+		export KAFKA_INGEST_SHARED_DIR=$work/install-shared$lib
+	fi
 }
 
 start_kafka()

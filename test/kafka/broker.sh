@@ -4,7 +4,8 @@
 #   broker.sh start DIR PORT [PROPERTY=VALUE ...]
 #                          prints the bootstrap address once the broker answers; PORT 0: a free one.
 #                          A DIR that was used before goes on with its data, its ports and its
-#                          properties (PROPERTY=VALUE given then are added to them)
+#                          properties (PROPERTY=VALUE given then are added to them;
+#                          PROPERTY+=VALUE adds to the list that a property has)
 #   broker.sh stop DIR     in good order; after 30 seconds without
 #   broker.sh kill DIR     kill -9
 #   broker.sh pid DIR      the process id of the running broker, or failure
@@ -104,16 +105,29 @@ write_properties()
 	END
 }
 
+# assign DIR PROPERTY=VALUE, or PROPERTY+=VALUE
+assign()
+{
+	local name=${2%%=*}
+	if [[ $name == *+ ]]; then
+		printf '%s=%s,%s\n' "${name%+}" "$(property "$1" "${name%+}")" "${2#*=}"
+	else
+		printf '%s\n' "$2"
+	fi >> "$1/kafka.properties"
+}
+
 prepare()
 {
-	local dir=$1 port=$2
+	local dir=$1 port=$2 assignment
 	shift 2
 	mkdir -p "$dir"
 	if [ ! -f "$dir/kafka.properties" ]; then
 		[ "$port" != 0 ] || port=$(free_port)
 		write_properties "$dir" "$port"
 	fi
-	[ $# = 0 ] || printf '%s\n' "$@" >> "$dir/kafka.properties"
+	for assignment in "$@"; do
+		assign "$dir" "$assignment"
+	done
 	if [ ! -f "$dir/data/meta.properties" ]; then
 		(java_with_kafka kafka.tools.StorageTool format -t "$(cluster_id)" \
 			-c "$dir/kafka.properties") > "$dir/format.log" 2>&1 \

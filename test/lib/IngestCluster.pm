@@ -37,6 +37,7 @@ use Time::HiRes qw(usleep);
 
 # Options:
 #   faults => 1        the library with fault injection (KAFKA_INGEST_FAULTS_DIR)
+#   shared => 1        the library that uses the shared librdkafka (KAFKA_INGEST_SHARED_DIR)
 #   preload => text    instead of shared_preload_libraries = 'kafka_ingest'; '': nothing
 #   library_path       dynamic_library_path
 #   conf => text       more lines for postgresql.conf
@@ -47,11 +48,12 @@ sub new
 {
 	my ($class, $name, %options) = @_;
 	my %own = (preload => 'kafka_ingest', conf => '', extension => 1, start => 1);
-	foreach my $option (qw(faults preload library_path conf extension start))
+	foreach my $option (qw(faults shared preload library_path conf extension start))
 	{
 		$own{$option} = delete $options{$option} if exists $options{$option};
 	}
-	$options{install_path} = _faults_installation() if $own{faults};
+	$options{install_path} = _installation('KAFKA_INGEST_FAULTS_DIR') if $own{faults};
+	$options{install_path} = _installation('KAFKA_INGEST_SHARED_DIR') if $own{shared};
 	my $self = $class->SUPER::new($name, %options);
 	$self->init;
 	$self->append_conf('postgresql.conf', _configuration(%own));
@@ -63,10 +65,11 @@ sub new
 
 # run.sh builds it: a whole PostgreSQL, since the functions' library and the
 # preloaded one must be the same file.
-sub _faults_installation
+sub _installation
 {
-	my $dir = $ENV{KAFKA_INGEST_FAULTS_DIR};
-	croak 'KAFKA_INGEST_FAULTS_DIR is not set: run the tests through test/run.sh'
+	my ($variable) = @_;
+	my $dir = $ENV{$variable};
+	croak "$variable is not set: run the tests through test/run.sh"
 	  if !defined $dir || $dir eq '';
 	return dirname($dir);
 }

@@ -83,7 +83,9 @@ find_pg_config()
 need_postgresql()
 {
 	local major
-	need_packages build-essential pkg-config librdkafka-dev libjansson-dev "$@"
+	# the second line is what a private copy of librdkafka takes
+	need_packages build-essential pkg-config librdkafka-dev libjansson-dev \
+		libmimalloc-dev liblz4-dev libsasl2-dev libssl-dev libzstd-dev zlib1g-dev "$@"
 	if ! find_pg_config; then
 		need_packages postgresql
 		major=$(printf '%s\n' /usr/lib/postgresql/*/bin/initdb | sort -V | tail -n 1 | cut -d / -f 5)
@@ -139,8 +141,8 @@ make_work_dir()
 copy_tree()
 {
 	as_user mkdir -p "$1"
-	tar -C "$root" --exclude=./.git --exclude='*.o' --exclude='*.so' --exclude='*.bc' \
-		--exclude=./test/tools/kafka_tool --no-same-owner -cf - . | as_user tar -C "$1" --no-same-owner -xf -
+	tar -C "$root" --exclude=./.git --exclude=./.rdkafka --exclude='*.o' --exclude='*.so' --exclude='*.bc' \
+		--exclude=./test/tools/kafka_tool --exclude=./test/tools/alloc_test --no-same-owner -cf - . | as_user tar -C "$1" --no-same-owner -xf -
 }
 
 # ---- build -----------------------------------------------------------------------------------
