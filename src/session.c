@@ -38,9 +38,14 @@ static const struct
 	{"timezone_abbreviations", "Default"},
 };
 
+/* Mostly it is so already, and setting some of them reads files. */
 static void
 pin(const char *name, const char *value)
 {
+	const char *current = GetConfigOption(name, false, false);
+
+	if (current && strcmp(current, value) == 0)
+		return;
 	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 }

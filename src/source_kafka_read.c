@@ -21,6 +21,9 @@
 #define WAKE_SHARE 4
 #define MESSAGE_OVERHEAD 512	/* of the library and us, per message */
 
+/* Most bytes between two records in a log: lengths, times, a set's header. */
+#define RECORD_OVERHEAD 128
+
 /* --- assignment --- */
 
 KiReading *
@@ -292,6 +295,27 @@ compare_last(KiSource *source, KiReading *reading, const KiMessage *message)
 }
 
 /*
+ * May a message have headers that take memory worth counting?  To ask the
+ * library costs as much as all the rest of taking a message, even if there are
+ * none.  But headers lie behind the value and before the next record: when
+ * that begins right there, nothing is in between.
+ */
+static bool
+may_have_headers(const KiSource *source, const rd_kafka_message_t *raw)
+{
+	const rd_kafka_message_t *next;
+	uintptr_t	end;
+	uintptr_t	begin;
+
+	if (source->next_taken + 1 >= source->ntaken || raw->payload == NULL)
+		return true;
+	next = source->taken[source->next_taken + 1];
+	end = (uintptr_t) raw->payload + raw->len;
+	begin = (uintptr_t) (next->key ? next->key : next->payload);
+	return begin < end || begin - end > RECORD_OVERHEAD;
+}
+
+/*
  * Take over one message into the batch, or not: returns whether it was.  Else
  * it still belongs to the caller.
  */
@@ -319,7 +343,9 @@ deliver(KiSource *source, rd_kafka_message_t *raw, KiHolding *holding)
 	}
 	ki_messages_add(messages);
 	messages->bytes += message->key_len + message->value_len +
-		ki_message_headers_len(raw) + MESSAGE_OVERHEAD;
+		MESSAGE_OVERHEAD;
+	if (may_have_headers(source, raw))
+		messages->bytes += ki_message_headers_len(raw);
 	reading->next_offset = raw->offset + 1;
 	reading->end_offset = -1;
 	return true;
