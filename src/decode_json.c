@@ -405,7 +405,6 @@ ki_decode_json(KiDecoder *decoder, const char *data, size_t len,
 	record->fields = scan->fields;
 	record->nfields = scan->nfields;
 	record->npresent = scan->npresent;
-	record->is_tombstone = false;
 	record->rest.kind = KI_FIELD_ABSENT;
 	if (decoder->want_rest)
 		finish_rest(decoder, &record->rest);

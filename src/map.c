@@ -195,9 +195,9 @@ ki_map_decode(KiMap *map, const KiMessage *message, KiFault *fault)
 	KiDecoded  *decoded = &map->decoded;
 
 	map->current_column = NULL;
-	memset(decoded, 0, sizeof(KiDecoded));
+	decoded->has_key = false;
+	decoded->value.npresent = decoded->key.npresent = 0;
 	decoded->is_tombstone = message->value == NULL;
-	decoded->value.is_tombstone = decoded->is_tombstone;
 	if (decoded->is_tombstone)
 		return decoded;
 

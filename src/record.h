@@ -35,7 +35,6 @@ typedef struct KiRecord
 								 * path is the whole document */
 	KiField		rest;			/* object of the untaken top-level fields, if
 								 * asked for */
-	bool		is_tombstone;	/* there was no value to decode */
 } KiRecord;
 
 /*

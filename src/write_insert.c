@@ -74,13 +74,13 @@ name_of(Relation target)
 }
 
 static bool
-fits(const KiWriter *base, Relation target)
+insert_fits(const KiWriter *base, Relation target)
 {
 	return strcmp(((const InsertWriter *) base)->target, name_of(target)) == 0;
 }
 
 static void
-begin(KiWriter *base, Relation target, int memory_kb)
+insert_begin(KiWriter *base, Relation target, int memory_kb)
 {
 	InsertWriter *writer = (InsertWriter *) base;
 
@@ -284,7 +284,7 @@ start_run(InsertWriter *writer)
 }
 
 static void
-add(KiWriter *base)
+insert_add(KiWriter *base)
 {
 	InsertWriter *writer = (InsertWriter *) base;
 	KiRow	   *row = &base->row;
@@ -307,7 +307,7 @@ add(KiWriter *base)
 }
 
 static void
-end(KiWriter *base)
+insert_end(KiWriter *base)
 {
 	InsertWriter *writer = (InsertWriter *) base;
 
@@ -318,7 +318,7 @@ end(KiWriter *base)
 	ki_session_check_constraints();
 }
 
-static const KiWriteRoutine routine = {fits, begin, add, end};
+static const KiWriteRoutine routine = {insert_fits, insert_begin, insert_add, insert_end};
 
 KiWriter *
 ki_write_insert_create(Relation target, const AttrNumber *attnums, int ncolumns)

@@ -444,7 +444,7 @@ close_piece(MultiWriter *writer)
 }
 
 static bool
-fits(const KiWriter *base, Relation target)
+multi_fits(const KiWriter *base, Relation target)
 {
 	return true;				/* whatever its name */
 }
@@ -468,7 +468,7 @@ clear_leaves(MultiWriter *writer)
 }
 
 static void
-begin(KiWriter *base, Relation target, int memory_kb)
+multi_begin(KiWriter *base, Relation target, int memory_kb)
 {
 	MultiWriter *writer = (MultiWriter *) base;
 
@@ -485,7 +485,7 @@ begin(KiWriter *base, Relation target, int memory_kb)
 }
 
 static void
-add(KiWriter *base)
+multi_add(KiWriter *base)
 {
 	MultiWriter *writer = (MultiWriter *) base;
 
@@ -505,7 +505,7 @@ add(KiWriter *base)
 }
 
 static void
-end(KiWriter *base)
+multi_end(KiWriter *base)
 {
 	MultiWriter *writer = (MultiWriter *) base;
 
@@ -517,7 +517,7 @@ end(KiWriter *base)
 	ki_session_check_constraints();
 }
 
-static const KiWriteRoutine routine = {fits, begin, add, end};
+static const KiWriteRoutine routine = {multi_fits, multi_begin, multi_add, multi_end};
 
 KiWriter *
 ki_write_multi_create(Relation target, const AttrNumber *attnums, int ncolumns)
