@@ -33,6 +33,7 @@ struct KiDefaults
 	Default    *items;
 	int			nitems;
 	bool		has_unmapped;
+	bool		look;			/* at rows before their own, maybe */
 	EState	   *estate;			/* of the piece under way */
 };
 
@@ -46,6 +47,7 @@ add_attribute(KiDefaults *defaults, Relation target, int index)
 	if (attribute->attisdropped || attribute->attgenerated != '\0')
 		return;
 	item->expr = build_column_default(target, index + 1);
+	defaults->look |= ki_write_expr_looks(item->expr);
 	if (get_typtype(attribute->atttypid) == TYPTYPE_DOMAIN)
 		item->domain = attribute->atttypid;
 }
@@ -70,14 +72,29 @@ ki_defaults_create(Relation target, const AttrNumber *attnums, int ncolumns,
 	return defaults;
 }
 
+/* A domain's own default changes without a word to the tables that use it. */
+static void
+renew(KiDefaults *defaults, Default *item, Relation target)
+{
+	MemoryContext old = MemoryContextSwitchTo(defaults->estate->es_query_cxt);
+
+	item->expr = build_column_default(target, item->index + 1);
+	defaults->look |= ki_write_expr_looks(item->expr);
+	MemoryContextSwitchTo(old);
+}
+
 void
-ki_defaults_begin(KiDefaults *defaults, EState *estate)
+ki_defaults_begin(KiDefaults *defaults, Relation target, EState *estate)
 {
 	defaults->estate = estate;
 	for (int i = 0; i < defaults->nitems; i++)
 	{
-		defaults->items[i].state = NULL;
-		defaults->items[i].domain_state = NULL;
+		Default    *item = &defaults->items[i];
+
+		item->state = NULL;
+		item->domain_state = NULL;
+		if (OidIsValid(item->domain))
+			renew(defaults, item, target);
 	}
 }
 
@@ -85,6 +102,12 @@ bool
 ki_defaults_always(const KiDefaults *defaults)
 {
 	return defaults->has_unmapped;
+}
+
+bool
+ki_defaults_look(const KiDefaults *defaults)
+{
+	return defaults->look;
 }
 
 static void

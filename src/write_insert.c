@@ -13,8 +13,9 @@
  *
  * An absent field means the column's DEFAULT for that row only.  For tables it
  * is evaluated here, row by row.  A view's own and its base table's defaults
- * are the rewriter's matter, so there a run of rows with the same absent
- * columns is one statement.
+ * are the rewriter's matter, and one that could see the rows before its own is
+ * the statement's, so there a run of rows with the same absent columns is one
+ * statement.
  */
 #include "postgres.h"
 
@@ -48,7 +49,8 @@ typedef struct InsertWriter
 {
 	KiWriter	base;
 	char	   *target;			/* qualified and quoted */
-	bool		is_view;
+	bool		is_by_shape;	/* rows with other absent columns are another
+								 * run */
 	TupleDesc	desc;			/* of the mapped columns */
 	AttrNumber *attnums;		/* per column */
 	Datum	   *values;			/* per column */
@@ -56,6 +58,7 @@ typedef struct InsertWriter
 	KiDefaults *defaults;		/* of a table's columns */
 
 	/* the piece under way */
+	Relation	relation;		/* the target */
 	MemoryContext piece;		/* lasts until its end */
 	int			memory_kb;
 	EState	   *estate;			/* evaluates defaults; NULL: not yet */
@@ -63,7 +66,7 @@ typedef struct InsertWriter
 	/* the run under way */
 	Tuplestorestate *rows;		/* NULL: no row yet */
 	int64		nrows;
-	Bitmapset  *absent;			/* of a view */
+	Bitmapset  *absent;			/* left to the statement */
 } InsertWriter;
 
 static char *
@@ -84,6 +87,7 @@ insert_begin(KiWriter *base, Relation target, int memory_kb)
 {
 	InsertWriter *writer = (InsertWriter *) base;
 
+	writer->relation = target;
 	writer->piece = CurrentMemoryContext;
 	writer->memory_kb = memory_kb;
 	writer->estate = NULL;
@@ -247,9 +251,12 @@ fill_absent(InsertWriter *writer)
 	{
 		MemoryContext rows = MemoryContextSwitchTo(writer->piece);
 
+		/* they see what was there before the piece, as in the statement */
+		CommandCounterIncrement();
+		PushActiveSnapshot(GetTransactionSnapshot());
 		writer->estate = CreateExecutorState();
 		MemoryContextSwitchTo(rows);
-		ki_defaults_begin(writer->defaults, writer->estate);
+		ki_defaults_begin(writer->defaults, writer->relation, writer->estate);
 	}
 	ki_defaults_fill(writer->defaults, &writer->base.row);
 	ResetPerTupleExprContext(writer->estate);
@@ -276,7 +283,7 @@ start_run(InsertWriter *writer)
 	MemoryContext rows = MemoryContextSwitchTo(writer->piece);
 
 	writer->absent = NULL;
-	for (int i = 0; writer->is_view && i < writer->desc->natts; i++)
+	for (int i = 0; writer->is_by_shape && i < writer->desc->natts; i++)
 		if (is_absent(writer, i))
 			writer->absent = bms_add_member(writer->absent, i);
 	writer->rows = tuplestore_begin_heap(false, false, writer->memory_kb);
@@ -289,11 +296,11 @@ insert_add(KiWriter *base)
 	InsertWriter *writer = (InsertWriter *) base;
 	KiRow	   *row = &base->row;
 
-	if (writer->rows && writer->is_view && !is_same_shape(writer))
+	if (writer->rows && writer->is_by_shape && !is_same_shape(writer))
 		flush(writer);
 	if (!writer->rows)
 		start_run(writer);
-	if (row->has_absent && !writer->is_view)
+	if (row->has_absent && !writer->is_by_shape)
 		fill_absent(writer);
 	for (int i = 0; i < writer->desc->natts; i++)
 	{
@@ -313,7 +320,10 @@ insert_end(KiWriter *base)
 
 	flush(writer);
 	if (writer->estate)
+	{
 		FreeExecutorState(writer->estate);
+		PopActiveSnapshot();
+	}
 	writer->estate = NULL;
 	ki_session_check_constraints();
 }
@@ -330,7 +340,6 @@ ki_write_insert_create(Relation target, const AttrNumber *attnums, int ncolumns)
 	writer->base.row.values = palloc(natts * sizeof(Datum));
 	writer->base.row.nulls = palloc(natts * sizeof(bool));
 	writer->target = name_of(target);
-	writer->is_view = target->rd_rel->relkind == RELKIND_VIEW;
 	writer->attnums = palloc(ncolumns * sizeof(AttrNumber));
 	writer->values = palloc(ncolumns * sizeof(Datum));
 	writer->nulls = palloc(ncolumns * sizeof(bool));
@@ -341,7 +350,11 @@ ki_write_insert_create(Relation target, const AttrNumber *attnums, int ncolumns)
 		TupleDescCopyEntry(writer->desc, i + 1, RelationGetDescr(target),
 						   attnums[i]);
 	}
-	if (!writer->is_view)
+	writer->is_by_shape = target->rd_rel->relkind == RELKIND_VIEW;
+	if (!writer->is_by_shape)
+	{
 		writer->defaults = ki_defaults_create(target, attnums, ncolumns, false);
+		writer->is_by_shape = ki_defaults_look(writer->defaults);
+	}
 	return &writer->base;
 }

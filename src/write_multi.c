@@ -4,8 +4,9 @@
  *
  * Everything INSERT promises of a table happens here in INSERT's order:
  * defaults, routing to a partition, generated columns, NOT NULL and CHECK,
- * indexes, AFTER triggers and foreign keys.  A partition with a BEFORE trigger
- * of its own gets its rows one by one, after all rows before them.
+ * indexes, AFTER triggers and foreign keys, which fire in the order of arrival.
+ * A partition with a BEFORE trigger of its own gets its rows one by one, after
+ * all rows before them; so do defaults and CHECKs that could see those.
  *
  * Memory: slots live as long as the writer, on descriptors of its own, since
  * making them per batch would cost as much as filling them.  What a piece
@@ -45,6 +46,7 @@ typedef struct Leaf
 	Oid			relid;
 	TupleDesc	desc;			/* our own copy: no reference is counted */
 	const TupleTableSlotOps *ops;
+	bool		looks;			/* a CHECK of it, at the rows before */
 	TupleTableSlot **slots;
 	int			nslots;			/* made so far */
 
@@ -52,6 +54,13 @@ typedef struct Leaf
 	ResultRelInfo *rel;			/* NULL: no row of it yet */
 	int			nrows;			/* waiting */
 } Leaf;
+
+/* A row that is in one of its leaf's slots. */
+typedef struct Waiting
+{
+	Leaf	   *leaf;
+	TupleTableSlot *slot;
+} Waiting;
 
 typedef struct MultiWriter
 {
@@ -64,6 +73,7 @@ typedef struct MultiWriter
 	MemoryContext leaf_context;
 	List	   *leaves;			/* that have been met */
 	int			nslots;			/* of all leaves */
+	int			max_rows;		/* that may wait */
 
 	/* the piece under way */
 	Relation	target;
@@ -76,6 +86,7 @@ typedef struct MultiWriter
 	CommandId	command;
 	Leaf	   *plain;			/* the target, if it is no partitioned table */
 	int			nrows;			/* waiting in all leaves */
+	Waiting		waiting[MAX_ROWS];	/* in order of arrival */
 } MultiWriter;
 
 /* ------------------------------------------------------------------------
@@ -95,12 +106,14 @@ forget_leaves(MultiWriter *writer)
 static Leaf *
 make_leaf(MultiWriter *writer, Relation relation)
 {
+	bool		looks = ki_write_checks_look(RelationGetDescr(relation));
 	MemoryContext old = MemoryContextSwitchTo(writer->leaf_context);
 	Leaf	   *leaf = palloc0(sizeof(Leaf));
 
 	leaf->relid = RelationGetRelid(relation);
 	leaf->desc = CreateTupleDescCopyConstr(RelationGetDescr(relation));
 	leaf->ops = table_slot_callbacks(relation);
+	leaf->looks = looks;
 	leaf->slots = palloc0(MAX_ROWS * sizeof(TupleTableSlot *));
 	writer->leaves = lappend(writer->leaves, leaf);
 	MemoryContextSwitchTo(old);
@@ -183,24 +196,14 @@ finish_row(MultiWriter *writer, ResultRelInfo *rel, TupleTableSlot *slot)
 	ResetPerTupleExprContext(writer->estate);
 }
 
-/* Write the rows that wait in a leaf. */
+/* Put the rows that wait in a leaf into its table. */
 static void
-flush_leaf(MultiWriter *writer, Leaf *leaf)
+insert_leaf(MultiWriter *writer, Leaf *leaf)
 {
-	ResultRelInfo *rel = leaf->rel;
-	bool		has_more = rel->ri_NumIndices > 0 || rel->ri_TrigDesc;
-	int			nrows = leaf->nrows;
-
-	if (nrows == 0)
+	if (leaf->nrows == 0)
 		return;
-	table_multi_insert(rel->ri_RelationDesc, leaf->slots, nrows,
+	table_multi_insert(leaf->rel->ri_RelationDesc, leaf->slots, leaf->nrows,
 					   writer->command, 0, writer->bulk);
-	for (int i = 0; i < nrows; i++)
-	{
-		if (has_more)
-			finish_row(writer, rel, leaf->slots[i]);
-		ExecClearTuple(leaf->slots[i]);
-	}
 	leaf->nrows = 0;
 	if (writer->is_partitioned)
 		ReleaseBulkInsertStatePin(writer->bulk);
@@ -214,15 +217,28 @@ flush(MultiWriter *writer)
 	ListCell   *cell;
 
 	foreach(cell, writer->leaves)
+		insert_leaf(writer, lfirst(cell));
+	for (int i = 0; i < writer->nrows; i++)
 	{
-		Leaf	   *leaf = lfirst(cell);
+		ResultRelInfo *rel = writer->waiting[i].leaf->rel;
+		TupleTableSlot *slot = writer->waiting[i].slot;
 
-		if (leaf->rel)
-			flush_leaf(writer, leaf);
+		if (rel->ri_NumIndices > 0 || rel->ri_TrigDesc)
+			finish_row(writer, rel, slot);
+		ExecClearTuple(slot);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(writer->base.row_context);
 	writer->nrows = 0;
+}
+
+/* A row that was checked waits in the next slot of its leaf. */
+static void
+let_wait(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot)
+{
+	writer->waiting[writer->nrows].leaf = leaf;
+	writer->waiting[writer->nrows++].slot = slot;
+	leaf->nrows++;
 }
 
 /* Generated columns and constraints: what INSERT does before it writes. */
@@ -239,9 +255,15 @@ check_row(MultiWriter *writer, ResultRelInfo *rel, TupleTableSlot *slot)
 	ExecConstraints(rel, slot, writer->estate);
 }
 
+static bool
+has_before_trigger(const ResultRelInfo *rel)
+{
+	return rel->ri_TrigDesc && rel->ri_TrigDesc->trig_insert_before_row;
+}
+
 /*
  * A row of a partition with a BEFORE trigger, which may change the row, skip
- * it, or look at the table.
+ * it, or look at the table; or with a CHECK that may look.
  */
 static void
 write_alone(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot)
@@ -250,7 +272,8 @@ write_alone(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot)
 
 	flush(writer);
 	slot->tts_tableOid = RelationGetRelid(rel->ri_RelationDesc);
-	if (ExecBRInsertTriggers(writer->estate, rel, slot))
+	if (!has_before_trigger(rel) ||
+		ExecBRInsertTriggers(writer->estate, rel, slot))
 	{
 		check_row(writer, rel, slot);
 		(void) ExecPartitionCheck(rel, slot, writer->estate, true);
@@ -299,12 +322,6 @@ route(MultiWriter *writer, TupleTableSlot *slot)
 	return leaf;
 }
 
-static bool
-has_before_trigger(const ResultRelInfo *rel)
-{
-	return rel->ri_TrigDesc && rel->ri_TrigDesc->trig_insert_before_row;
-}
-
 /* The row that was filled in goes to its partition. */
 static void
 add_routed(MultiWriter *writer)
@@ -312,7 +329,7 @@ add_routed(MultiWriter *writer)
 	Leaf	   *leaf = route(writer, ExecStoreVirtualTuple(writer->routed));
 	TupleTableSlot *slot;
 
-	if (has_before_trigger(leaf->rel))
+	if (has_before_trigger(leaf->rel) || leaf->looks)
 	{
 		/* what waits goes first, and takes the memory of all rows along */
 		slot = take_over(writer, leaf, writer->routed);
@@ -323,8 +340,7 @@ add_routed(MultiWriter *writer)
 	{
 		slot = take_over(writer, leaf, writer->routed);
 		check_row(writer, leaf->rel, slot);
-		leaf->nrows++;
-		writer->nrows++;
+		let_wait(writer, leaf, slot);
 	}
 	ExecClearTuple(writer->routed);
 }
@@ -339,8 +355,7 @@ add_plain(MultiWriter *writer)
 	check_row(writer, leaf->rel, slot);
 	if (leaf->rel->ri_RelationDesc->rd_rel->relispartition)
 		(void) ExecPartitionCheck(leaf->rel, slot, writer->estate, true);
-	leaf->nrows++;
-	writer->nrows++;
+	let_wait(writer, leaf, slot);
 }
 
 /* ------------------------------------------------------------------------
@@ -409,7 +424,9 @@ open_piece(MultiWriter *writer)
 	writer->estate->es_snapshot = GetActiveSnapshot();
 	writer->bulk = GetBulkInsertState();
 	open_target(writer);
-	ki_defaults_begin(writer->defaults, writer->estate);
+	ki_defaults_begin(writer->defaults, writer->target, writer->estate);
+	writer->max_rows = ki_defaults_look(writer->defaults) ||
+		(writer->plain && writer->plain->looks) ? 1 : MAX_ROWS;
 	AfterTriggerBeginQuery();
 	ExecBSInsertTriggers(writer->estate, writer->root);
 	MemoryContextSwitchTo(rows);
@@ -498,7 +515,7 @@ multi_add(KiWriter *base)
 	else
 		add_plain(writer);
 	ResetPerTupleExprContext(writer->estate);
-	if (writer->nrows == MAX_ROWS ||
+	if (writer->nrows >= writer->max_rows ||
 		MemoryContextMemAllocated(base->row_context, false) > KI_ROW_MEMORY)
 		flush(writer);
 	offer_slot(writer);

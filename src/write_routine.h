@@ -40,14 +40,22 @@ extern KiDefaults *ki_defaults_create(Relation target,
 									  const AttrNumber *attnums, int ncolumns,
 									  bool unmapped);
 
-/* Before the first row of a piece; estate must last until its end. */
-extern void ki_defaults_begin(KiDefaults *defaults, EState *estate);
+/* Before the first row of a piece; both must last until its end. */
+extern void ki_defaults_begin(KiDefaults *defaults, Relation target,
+							  EState *estate);
 
 /* Is there anything to do for a row in which no mapped column is absent? */
 extern bool ki_defaults_always(const KiDefaults *defaults);
 
+/* Could one of them see the rows before its own? */
+extern bool ki_defaults_look(const KiDefaults *defaults);
+
 /* Evaluate the defaults of the absent columns, in the current context. */
 extern void ki_defaults_fill(KiDefaults *defaults, KiRow *row);
+
+/* Could this, or a CHECK of a table, see the rows before its own? */
+extern bool ki_write_expr_looks(Node *expr);
+extern bool ki_write_checks_look(TupleDesc desc);
 
 extern KiWriter *ki_write_insert_create(Relation target,
 										const AttrNumber *attnums,
