@@ -11,7 +11,7 @@ OBJS         = $(patsubst %.c,%.o,$(wildcard src/*.c))
 DATA         = $(wildcard sql/kafka_ingest--*.sql)
 DOCS         =
 PG_CPPFLAGS  = -Isrc -DKI_VERSION='"$(EXTVERSION)"'
-SHLIB_LINK   = $(RDKAFKA_LINK) -ljansson
+SHLIB_LINK   = $(RDKAFKA_LINK)
 REGRESS      = $(filter-out kafka_ingest--%,$(notdir $(basename $(wildcard sql/*.sql))))
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=test/regress.conf
 EXTRA_CLEAN  = .rdkafka
@@ -26,11 +26,11 @@ endif
 
 # The private copy: the distribution's static library, no symbol of which is
 # seen from outside, with what it needs, and calls of these led to the __wrap_
-# functions of src/rdkafka_alloc.c.  The forbidden ones would hand memory from
+# functions of src/rdkafka_alloc.c and _idle.c.  The forbidden ones would hand memory from
 # there to libc: wrapped by nothing, they make the link fail.
 comma       := ,
 wrap         = $(addprefix -Wl$(comma)--wrap=,$(1))
-WRAPPED      = malloc calloc realloc free strdup strndup
+WRAPPED      = malloc calloc realloc free strdup strndup rd_kafka_timers_next rd_hdr_histogram_quantile
 FORBIDDEN    = reallocarray malloc_usable_size getline getdelim
 ARCHIVE     := $(shell pkg-config --variable=libdir rdkafka)/librdkafka.a
 REQUIRED    := $(shell pkg-config --print-requires-private rdkafka)
@@ -39,7 +39,7 @@ NEEDS       := $(shell sed -n 's/^Libs.private://p' "$$(pkg-config --variable=pc
 PRIVATE_LINK = $(ARCHIVE) $(NEEDS) -lc -lmimalloc -Wl,--exclude-libs,ALL $(call wrap,$(WRAPPED))
 
 # Prints nothing when all of the archive can be linked, else what is wrong.
-TRY_PRIVATE  = $(CC) -shared -fPIC -DKI_RDKAFKA_PRIVATE -o /dev/null -x c src/rdkafka_alloc.c -x none \
+TRY_PRIVATE  = $(CC) -shared -fPIC -DKI_RDKAFKA_PRIVATE -o /dev/null -x c src/rdkafka_alloc.c src/rdkafka_idle.c -x none \
                -Wl,--whole-archive $(ARCHIVE) -Wl,--no-whole-archive -Wl,-z,defs \
                $(PRIVATE_LINK) $(call wrap,$(FORBIDDEN)) 2>&1
 

@@ -81,11 +81,15 @@
 #if PG_VERSION_NUM >= 160000
 #define ki_server_aclcheck(server, role, mode) \
 	object_aclcheck(ForeignServerRelationId, (server), (role), (mode))
+#define ki_schema_aclcheck(schema, role, mode) \
+	object_aclcheck(NamespaceRelationId, (schema), (role), (mode))
 #define ki_database_aclcheck(database, role, mode) \
 	object_aclcheck(DatabaseRelationId, (database), (role), (mode))
 #define ki_database_ownercheck(database, role) \
 	object_ownercheck(DatabaseRelationId, (database), (role))
 #else
+#define ki_schema_aclcheck(schema, role, mode) \
+	pg_namespace_aclcheck((schema), (role), (mode))
 #define ki_database_aclcheck(database, role, mode) \
 	pg_database_aclcheck((database), (role), (mode))
 #define ki_database_ownercheck(database, role) \

@@ -13,7 +13,7 @@
 #include "lib/ilist.h"
 #include "source.h"
 
-#include "json.h"
+#include "stats.h"
 
 #include <librdkafka/rdkafka.h>
 

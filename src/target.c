@@ -16,6 +16,7 @@
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_namespace.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "parser/parsetree.h"
@@ -27,6 +28,7 @@
 #include "utils/rls.h"
 #include "utils/syscache.h"
 
+#include "compat.h"
 #include "target.h"
 
 #define PARTITION_HINT "Partitions of a target must be permanent tables."
@@ -118,11 +120,26 @@ check_partitions(Relation target, Oid owner)
 	}
 }
 
+/* To name a table in INSERT takes this, and only INSERT names it. */
+static void
+check_schema(Oid schema, Oid owner)
+{
+	if (ki_schema_aclcheck(schema, owner, ACL_USAGE) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for schema \"%s\"",
+						get_namespace_name(schema)),
+				 errdetail("Role \"%s\" may not use it.",
+						   GetUserNameFromId(owner, false)),
+				 errhint("GRANT USAGE ON the schema to the pipeline's owner.")));
+}
+
 static void
 check_rights(Relation target, Oid owner)
 {
 	Oid			relid = RelationGetRelid(target);
 
+	check_schema(RelationGetNamespace(target), owner);
 	if (pg_class_aclcheck(relid, owner, ACL_INSERT) != ACLCHECK_OK &&
 		pg_attribute_aclcheck_all(relid, owner, ACL_INSERT,
 								  ACLMASK_ANY) != ACLCHECK_OK)

@@ -32,7 +32,7 @@ floors='
 0 jsonb_build    jsonb_build
 0 json_scan      json_scan json_scan_*
 0 origin         origin
-0 rdkafka_alloc  rdkafka_alloc
+0 rdkafka_alloc  rdkafka_alloc rdkafka_idle
 0 stage          stage
 0 text           text
 1 array_literal  array_literal
@@ -41,7 +41,6 @@ floors='
 1 connection     connection
 1 fault          fault
 1 header         header
-1 json           json
 1 lock           lock
 1 mapping        mapping
 1 offsets        offsets
@@ -49,6 +48,7 @@ floors='
 1 session        session
 1 settings       settings
 1 slot           slot
+1 stats          stats
 1 watermark      watermark
 2 source         source source_kafka source_kafka_*
 2 decode         decode decode_*
@@ -82,7 +82,7 @@ try_files='batch.c worker.c'
 cache_context_files=''
 rdkafka_files='source_kafka*'
 mimalloc_files='rdkafka_alloc.c'
-jansson_files='json.c'
+jansson_files=''
 curl_files=''
 
 # What nobody but the extension itself and its tests uses: functions and settings.

@@ -41,7 +41,7 @@ typedefs()
 	directory=$(server_headers) || return 1
 	{
 		find "$directory" src -name '*.[ch]'
-		find /usr/include -maxdepth 2 \( -name 'rdkafka*.h' -o -name 'jansson.h' \)
+		find /usr/include -maxdepth 2 \( -name 'rdkafka*.h' \)
 	} | ctags -L - --languages=C --langmap=C:+.h --kinds-C=t -x --_xformat=%N
 	printf '%s\n' bool size_t ssize_t pthread_t sigset_t FILE va_list time_t \
 		int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t

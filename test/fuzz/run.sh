@@ -23,7 +23,7 @@ find_clang()
 	compgen -c clang- | grep -qxE 'clang-[0-9]+' || need_packages clang
 	clang=$(compgen -c clang- | grep -xE 'clang-[0-9]+' | sort -V | tail -n 1)
 	major=${clang#clang-}
-	need_packages "libclang-rt-$major-dev"
+	need_packages "libclang-rt-$major-dev" libjansson-dev
 }
 
 build()

@@ -84,7 +84,7 @@ need_postgresql()
 {
 	local major
 	# the second line is what a private copy of librdkafka takes
-	need_packages build-essential pkg-config librdkafka-dev libjansson-dev \
+	need_packages build-essential pkg-config librdkafka-dev \
 		libmimalloc-dev liblz4-dev libsasl2-dev libssl-dev libzstd-dev zlib1g-dev "$@"
 	if ! find_pg_config; then
 		need_packages postgresql

@@ -236,6 +236,12 @@ $node->wait_for_state("${_}_rights", 'retrying/permission_denied') foreach qw(m 
 like(query("SELECT detail FROM kafka_ingest.status WHERE pipeline = '${_}_rights'"), qr/column "v"/, "rights: $_ misses that of a column") foreach qw(m s);
 query("GRANT INSERT (v) ON ${_}_rights.t TO loader") foreach @schemas;
 $node->wait_for_position_sum("${_}_rights", 6) foreach qw(m s);
+query("REVOKE USAGE ON SCHEMA ${_}_rights FROM loader") foreach @schemas;
+$kafka->produce_messages($topic, { value => '{"id": 7}' });
+$node->wait_for_state("${_}_rights", 'retrying/permission_denied') foreach qw(m s);
+like(query("SELECT detail FROM kafka_ingest.status WHERE pipeline = '${_}_rights'"), qr/schema "${_}_rights"/, "rights: $_ misses that of the schema") foreach qw(m s);
+query("GRANT USAGE ON SCHEMA ${_}_rights TO loader") foreach @schemas;
+$node->wait_for_position_sum("${_}_rights", 7) foreach qw(m s);
 
 # ---- pieces of a batch ------------------------------------------------------------------
 

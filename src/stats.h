@@ -1,11 +1,9 @@
 /*
- * json.h
+ * stats.h
  *	  What librdkafka's statistics say, as plain structs (floor 1).
- *
- * json.c is the only file that sees jansson; nothing of jansson shows here.
  */
-#ifndef KI_JSON_H
-#define KI_JSON_H
+#ifndef KI_STATS_H
+#define KI_STATS_H
 
 #include "postgres.h"
 
@@ -53,4 +51,4 @@ typedef struct KiStats
 extern KiStats *ki_stats_parse(const char *json, size_t len,
 							   const char *topic);
 
-#endif							/* KI_JSON_H */
+#endif							/* KI_STATS_H */

@@ -1,0 +1,220 @@
+/*
+ * stats.c
+ *	  librdkafka's statistics, a JSON document, become plain structs.
+ *
+ * They come once a second for each client, whether anything happens or not, so
+ * reading them is most of what an idle worker does: by the list of tokens that
+ * jsonb is built from, no tree is made of them.
+ *
+ * Memory: the tokens live in a context of this file's, which is deleted at the
+ * end; the result is palloc'd in the caller's context.
+ */
+#include "postgres.h"
+
+#include "json_tokens.h"
+#include "stats.h"
+#include "utils/memutils.h"
+
+/* An object of the document: its token, and the first of all tokens. */
+typedef struct Object
+{
+	const KiJsonToken *list;
+	const KiJsonToken *token;	/* NULL: there is none */
+} Object;
+
+static const KiJsonToken *
+after(Object object, const KiJsonToken *token)
+{
+	return object.list + token->next;
+}
+
+/* A field's value; NULL: absent. */
+static const KiJsonToken *
+find_field(Object object, const char *name)
+{
+	const KiJsonToken *key = object.token + 1;
+	Size		len = strlen(name);
+
+	for (uint32 i = 0; object.token && i < object.token->len; i++)
+	{
+		if (key->len == len && memcmp(key->data, name, len) == 0)
+			return key + 1;
+		key = after(object, key + 1);
+	}
+	return NULL;
+}
+
+/* A field that is an object. */
+static Object
+object_field(Object object, const char *name)
+{
+	Object		field = {object.list, find_field(object, name)};
+
+	if (field.token && field.token->kind != KI_JSON_OBJECT)
+		field.token = NULL;
+	return field;
+}
+
+/* An integer field; absent or of another type: the default. */
+static int64
+integer_field(Object object, const char *name, int64 absent)
+{
+	const KiJsonToken *value = find_field(object, name);
+	char		digits[32];
+
+	if (!value || value->kind != KI_JSON_NUMBER || value->len >= sizeof(digits))
+		return absent;
+	memcpy(digits, value->data, value->len);
+	digits[value->len] = '\0';
+	return strtoll(digits, NULL, 10);
+}
+
+/* An offset field: librdkafka's negative placeholders all become -1. */
+static int64
+offset_field(Object object, const char *name)
+{
+	int64		offset = integer_field(object, name, -1);
+
+	return offset < 0 ? -1 : offset;
+}
+
+static int32
+number_field(Object object, const char *name)
+{
+	int64		number = integer_field(object, name, -1);
+
+	return number < 0 || number > PG_INT32_MAX ? -1 : (int32) number;
+}
+
+static bool
+is_string(const KiJsonToken *value, const char *string)
+{
+	return value && value->kind == KI_JSON_STRING &&
+		value->len == strlen(string) &&
+		memcmp(value->data, string, value->len) == 0;
+}
+
+static char *
+string_field(Object object, const char *name)
+{
+	const KiJsonToken *value = find_field(object, name);
+
+	if (!value || value->kind != KI_JSON_STRING)
+		return pstrdup("");
+	return pnstrdup(value->data, value->len);
+}
+
+static void
+read_broker(Object object, KiStatBroker *broker)
+{
+	const KiJsonToken *source = find_field(object, "source");
+	const KiJsonToken *state = find_field(object, "state");
+
+	broker->id = number_field(object, "nodeid");
+	broker->name = string_field(object, "name");
+	broker->is_named = is_string(source, "configured") ||
+		is_string(source, "learned");
+	broker->is_up = is_string(state, "UP") || is_string(state, "UPDATE") ||
+		is_string(state, "REAUTH");
+	broker->waiting = integer_field(object, "waitresp_cnt", 0);
+	broker->received = integer_field(object, "rx", 0);
+	broker->receive_idle_us = integer_field(object, "rxidle", -1);
+	broker->send_idle_us = integer_field(object, "txidle", -1);
+	broker->unanswered_us = 0;
+}
+
+static void
+read_brokers(Object brokers, KiStats *stats)
+{
+	const KiJsonToken *key = brokers.token + 1;
+	uint32		count = brokers.token ? brokers.token->len : 0;
+
+	stats->brokers = palloc0(sizeof(KiStatBroker) * Max(count, 1));
+	for (uint32 i = 0; i < count; i++)
+	{
+		Object		broker = {brokers.list, key + 1};
+
+		if (broker.token->kind == KI_JSON_OBJECT)
+			read_broker(broker, &stats->brokers[stats->nbrokers++]);
+		key = after(brokers, broker.token);
+	}
+}
+
+/* The one numbered -1 only holds what belongs to no partition: passed over. */
+static void
+read_partition(Object object, KiStats *stats)
+{
+	KiStatPartition *partition = &stats->partitions[stats->npartitions];
+	const KiJsonToken *unknown = find_field(object, "unknown");
+
+	partition->partition = number_field(object, "partition");
+	if (partition->partition < 0)
+		return;
+	partition->broker = number_field(object, "broker");
+	partition->is_unknown = unknown && unknown->kind == KI_JSON_TRUE;
+	partition->fetch_offset = offset_field(object, "next_offset");
+	partition->low_offset = offset_field(object, "lo_offset");
+	partition->stable_offset = offset_field(object, "ls_offset");
+	partition->high_offset = offset_field(object, "hi_offset");
+	stats->npartitions++;
+}
+
+static void
+read_partitions(Object partitions, KiStats *stats)
+{
+	const KiJsonToken *key = partitions.token + 1;
+	uint32		count = partitions.token ? partitions.token->len : 0;
+
+	stats->partitions = palloc0(sizeof(KiStatPartition) * Max(count, 1));
+	for (uint32 i = 0; i < count; i++)
+	{
+		Object		partition = {partitions.list, key + 1};
+
+		if (partition.token->kind == KI_JSON_OBJECT)
+			read_partition(partition, stats);
+		key = after(partitions, partition.token);
+	}
+}
+
+static KiStats *
+read_stats(Object document, const char *topic)
+{
+	KiStats    *stats = palloc0(sizeof(KiStats));
+
+	stats->at_us = integer_field(document, "ts", 0);
+	read_brokers(object_field(document, "brokers"), stats);
+	if (topic != NULL)
+	{
+		Object		topics = object_field(document, "topics");
+
+		read_partitions(object_field(object_field(topics, topic),
+									 "partitions"), stats);
+	}
+	return stats;
+}
+
+KiStats *
+ki_stats_parse(const char *json, size_t len, const char *topic)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext scratch = AllocSetContextCreate(caller, "kafka_ingest json",
+												  ALLOCSET_DEFAULT_SIZES);
+	KiStats    *stats = NULL;
+	KiJsonTokens tokens;
+
+	while (len > 0 && (json[len - 1] == ' ' || json[len - 1] == '\n'))
+		len--;
+	MemoryContextSwitchTo(scratch);
+	ki_json_tokens_init(&tokens);
+	if (len <= PG_INT32_MAX && ki_json_tokens_read(&tokens, json, (int) len) &&
+		tokens.list[0].kind == KI_JSON_OBJECT)
+	{
+		Object		document = {tokens.list, tokens.list};
+
+		MemoryContextSwitchTo(caller);
+		stats = read_stats(document, topic);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(scratch);
+	return stats;
+}
