@@ -261,7 +261,7 @@ foreach my $row (query_rows(<<'SQL'))
 SELECT p.proname, array_to_string(p.proargnames, ' ')
 FROM pg_proc p
 WHERE p.pronamespace = 'kafka_ingest'::regnamespace
-  AND p.proname !~ '_rows$' AND p.proname NOT IN ('fdw_validator', 'is_mine')
+  AND p.proname !~ '_rows$' AND p.proname NOT IN ('fdw_validator', 'is_mine', 'write_method')
 SQL
 {
 	my ($function, $arguments) = split /\|/, $row;
