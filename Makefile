@@ -11,10 +11,13 @@ OBJS         = $(patsubst %.c,%.o,$(wildcard src/*.c))
 DATA         = $(wildcard sql/kafka_ingest--*.sql)
 DOCS         =
 PG_CPPFLAGS  = -Isrc -DKI_VERSION='"$(EXTVERSION)"'
-SHLIB_LINK   = $(RDKAFKA_LINK)
+SHLIB_LINK   = $(RDKAFKA_LINK) -Wl,-Bsymbolic-functions
 REGRESS      = $(filter-out kafka_ingest--%,$(notdir $(basename $(wildcard sql/*.sql))))
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=test/regress.conf
 EXTRA_CLEAN  = .rdkafka
+
+# Nobody is to replace a function of ours, so the compiler may count on it.
+PG_CFLAGS   += -fno-semantic-interposition
 
 ifdef STRICT
 PG_CFLAGS   += -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wshadow \

@@ -25,6 +25,7 @@ typedef struct MapColumn
 	KiColumn	column;
 	KiOrigin	origin;
 	int			field;			/* of the value's or key's record; -1: none */
+	bool		is_plain;		/* a place in the value, not converted */
 } MapColumn;
 
 /* A document that columns take fields of. */
@@ -109,6 +110,9 @@ add_column(KiMap *map, const KiMappingItem *item, TupleDesc target)
 	if (is_in_document(map, &column->origin))
 		column->field = add_path(column->origin.kind == KI_ORIGIN_KEY ?
 								 &map->key : &map->value, &column->origin);
+	column->is_plain = column->field >= 0 &&
+		column->origin.kind == KI_ORIGIN_VALUE &&
+		column->origin.conversion == KI_CONVERSION_NONE;
 	if (column->origin.steps != NIL)
 		map->has_paths = true;
 	if (column->origin.kind == KI_ORIGIN_HEADERS ||
@@ -413,6 +417,42 @@ take_origin(KiMap *map, MapColumn *column, const KiMessage *message,
 	return true;
 }
 
+/*
+ * Does a column take a place in the value that is there and not null?  Most
+ * do, and need no more than their conversion.
+ */
+static inline bool
+is_simple(const MapColumn *column, const KiDecoded *decoded)
+{
+	return column->is_plain && !decoded->is_tombstone &&
+		decoded->value.fields[column->field].kind > KI_FIELD_NULL;
+}
+
+/*
+ * Fill in one column of the row.
+ */
+static inline bool
+map_column(KiMap *map, MapColumn *column, const KiMessage *message,
+		   const KiDecoded *decoded, KiRow *row, int to, KiFault *fault)
+{
+	row->absent[to] = false;
+	if (is_simple(column, decoded))
+	{
+		row->nulls[to] = false;
+		return ki_column_take_field(&column->column,
+									&decoded->value.fields[column->field],
+									KI_CONVERSION_NONE, &row->values[to], fault);
+	}
+	row->values[to] = (Datum) 0;
+	row->nulls[to] = true;
+	if (!take_origin(map, column, message, decoded, &row->values[to],
+					 &row->nulls[to], &row->absent[to], fault))
+		return false;
+	row->has_absent |= row->absent[to];
+	return !row->nulls[to] || row->absent[to] ||
+		ki_column_take_null(&column->column, fault);
+}
+
 bool
 ki_map_row(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
 		   KiRow *row, KiFault *fault)
@@ -425,22 +465,15 @@ ki_map_row(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
 	for (int i = 0; i < map->ncolumns; i++)
 	{
 		MapColumn  *column = &map->columns[i];
-		int			to = map->attnums[i] - 1;
 
-		row->values[to] = (Datum) 0;
-		row->nulls[to] = true;
-		row->absent[to] = false;
 		map->current_column = column->column.name;
-		if (!take_origin(map, column, message, decoded, &row->values[to],
-						 &row->nulls[to], &row->absent[to], fault) ||
-			(row->nulls[to] && !row->absent[to] &&
-			 !ki_column_take_null(&column->column, fault)))
+		if (!map_column(map, column, message, decoded, row,
+						map->attnums[i] - 1, fault))
 		{
 			fault->column_name = column->column.name;
 			map->current_column = NULL;
 			return false;
 		}
-		row->has_absent |= row->absent[to];
 	}
 	map->current_column = NULL;
 	return true;

@@ -516,7 +516,7 @@ multi_add(KiWriter *base)
 		add_plain(writer);
 	ResetPerTupleExprContext(writer->estate);
 	if (writer->nrows >= writer->max_rows ||
-		MemoryContextMemAllocated(base->row_context, false) > KI_ROW_MEMORY)
+		base->row_context->mem_allocated > KI_ROW_MEMORY)
 		flush(writer);
 	offer_slot(writer);
 }
