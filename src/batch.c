@@ -83,6 +83,13 @@ note_invalidation(Datum arg, Oid relid)
 		target_is_stale = true;
 }
 
+/* What a writer may do depends on the functions of defaults and checks. */
+static void
+note_function_change(Datum arg, int cacheid, uint32 hashvalue)
+{
+	target_is_stale = true;
+}
+
 void
 ki_transaction_begin(const KiTransaction *transaction)
 {
@@ -103,7 +110,10 @@ ki_batch_create(const KiPipeline *pipeline, const KiTransaction *transaction,
 	KiBatch    *batch = palloc0(sizeof(KiBatch));
 
 	if (!is_registered)
+	{
 		CacheRegisterRelcacheCallback(note_invalidation, (Datum) 0);
+		CacheRegisterSyscacheCallback(PROCOID, note_function_change, (Datum) 0);
+	}
 	is_registered = true;
 
 	batch->pipeline = pipeline;
@@ -199,8 +209,13 @@ ki_batch_target(const KiBatch *batch)
 bool
 ki_batch_prepare(KiBatch *batch)
 {
+	KiSession	session;
+
+	/* constants of DEFAULTs are folded, which runs functions of their owner */
+	ki_session_begin(&session, batch->pipeline);
 	open_target(batch);
 	close_target(batch);
+	ki_session_end(&session);
 	batch->had_headers = ki_map_wants_headers(batch->map);
 	return batch->had_headers;
 }
@@ -277,7 +292,8 @@ work_on(KiBatch *batch, const KiMessage *message, KiFault *fault)
 	if (is_sampled)
 		add_lap(batch, &batch->result->map_ms);
 	batch->is_mapping = false;
-	ki_writer_add(batch->writer);
+	if (ki_writer_add(batch->writer))
+		ki_session_pin(batch->pipeline);
 	batch->fates[batch->current] = KI_FATE_LOADED;
 	return true;
 }
@@ -291,6 +307,7 @@ apply_piece(KiBatch *batch, int lo, int hi)
 {
 	int			i;
 
+	ki_session_pin(batch->pipeline);
 	ki_writer_begin(batch->writer, batch->relation,
 					ki_setting_worker_memory_kb / 4);
 	MemoryContextSwitchTo(ki_writer_row_context(batch->writer));

@@ -189,6 +189,8 @@ input_buffer(KiColumn *column, Datum *value, KiFault *fault)
 
 	if (taken && !column->is_by_value)
 		*value = datumCopy(*value, false, column->len);
+	if (constraint)
+		constraint = pstrdup(constraint);
 	MemoryContextReset(space->context);
 	if (taken)
 		return true;

@@ -109,7 +109,8 @@
 
 /*
  * A range table of one relation that these columns (a Bitmapset) are inserted
- * into; from 16 on the rights are a list of their own, and from 18 on it is
+ * into, by the current user, whose rights are checked (and other extensions
+ * asked); from 16 on the rights are a list of their own, and from 18 on it is
  * said which entries no pruning removed.
  */
 #if PG_VERSION_NUM >= 180000
@@ -126,6 +127,7 @@
 		RTEPermissionInfo *right_ = addRTEPermissionInfo(&rights_, (entry)); \
 		right_->requiredPerms = ACL_INSERT; \
 		right_->insertedCols = (columns); \
+		(void) ExecCheckPermissions(list_make1(entry), rights_, true); \
 		ki_exec_init_range_table((estate), list_make1(entry), rights_); \
 	} while (0)
 #else
@@ -133,6 +135,7 @@
 	do { \
 		(entry)->requiredPerms = ACL_INSERT; \
 		(entry)->insertedCols = (columns); \
+		(void) ExecCheckRTPerms(list_make1(entry), true); \
 		ExecInitRangeTable((estate), list_make1(entry)); \
 	} while (0)
 #endif

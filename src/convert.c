@@ -43,7 +43,7 @@ convert_bool(const char *string, int len, int32 typmod, Datum *value,
 {
 	bool		result;
 
-	if (!parse_bool_with_len(string, len, &result))
+	if (len == 0 || !parse_bool_with_len(string, len, &result))
 		return KI_CONVERT_UNSURE;
 	*value = BoolGetDatum(result);
 	return KI_CONVERT_TAKEN;

@@ -31,7 +31,6 @@
 
 struct KiDecoder
 {
-	MemoryContext context;
 	KiScan		scan;
 	bool		is_server_utf8;
 	bool		want_rest;
@@ -132,7 +131,6 @@ ki_decode_json_create(const KiPath *paths, int npaths, bool want_rest)
 	int			longest;
 
 	ki_text_prepare();
-	decoder->context = CurrentMemoryContext;
 	decoder->is_server_utf8 = ki_text_server_is_utf8();
 	decoder->want_rest = want_rest;
 	longest = grow_tree(scan, paths, npaths);
@@ -276,11 +274,8 @@ reset_rest(KiDecoder *decoder)
 {
 	if (decoder->rest.maxlen > REST_KEEP_BYTES)
 	{
-		MemoryContext caller = MemoryContextSwitchTo(decoder->context);
-
-		pfree(decoder->rest.data);
-		initStringInfo(&decoder->rest);
-		MemoryContextSwitchTo(caller);
+		decoder->rest.data = repalloc(decoder->rest.data, REST_KEEP_BYTES);
+		decoder->rest.maxlen = REST_KEEP_BYTES;
 	}
 	resetStringInfo(&decoder->rest);
 }

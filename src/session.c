@@ -78,16 +78,22 @@ become_owner(KiSession *session, Oid owner)
 }
 
 void
-ki_session_begin(KiSession *session, const KiPipeline *pipeline)
+ki_session_pin(const KiPipeline *pipeline)
 {
 	char		lock_timeout[32];
 
-	session->guc_level = NewGUCNestLevel();
 	for (int i = 0; i < (int) lengthof(pinned); i++)
 		pin(pinned[i].name, pinned[i].value);
 	snprintf(lock_timeout, sizeof(lock_timeout), "%d", ki_setting_lock_timeout_ms);
 	pin("lock_timeout", lock_timeout);
 	pin("search_path", pipeline->search_path);
+}
+
+void
+ki_session_begin(KiSession *session, const KiPipeline *pipeline)
+{
+	session->guc_level = NewGUCNestLevel();
+	ki_session_pin(pipeline);
 	become_owner(session, pipeline->owner);
 }
 

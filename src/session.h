@@ -23,6 +23,9 @@ typedef struct KiSession
 extern void ki_session_begin(KiSession *session, const KiPipeline *pipeline);
 extern void ki_session_end(KiSession *session);
 
+/* Pin them again, within it: user code may have set them. */
+extern void ki_session_pin(const KiPipeline *pipeline);
+
 /*
  * SET CONSTRAINTS ALL IMMEDIATE: deferred triggers and constraints run now and
  * not at commit, so that what a message violates is found while the message

@@ -126,24 +126,26 @@ ki_holding_adopt(KiSource *source, KiHolding *holding)
 void
 ki_messages_add(KiMessages *messages)
 {
-	KiMessage  *message = &messages->items[messages->count++];
+	KiMessage  *message = &messages->items[messages->count];
 	KiRun	   *run = &messages->runs[messages->nruns - 1];
 
 	if (messages->nruns == 0 || run->partition != message->partition)
 	{
+		/* may fail: before anything counts the message */
 		if (messages->nruns == messages->max_runs)
 		{
-			messages->max_runs *= 2;
 			messages->runs = repalloc_huge(messages->runs,
-										   sizeof(KiRun) * messages->max_runs);
+										   sizeof(KiRun) * messages->max_runs * 2);
+			messages->max_runs *= 2;
 		}
 		run = &messages->runs[messages->nruns++];
 		run->topic = message->topic;
 		run->partition = message->partition;
-		run->first = messages->count - 1;
+		run->first = messages->count;
 		run->count = 0;
 		run->first_offset = message->offset;
 	}
+	messages->count++;
 	run->count++;
 	run->last_offset = message->offset;
 }

@@ -307,7 +307,7 @@ may_have_headers(const KiSource *source, const rd_kafka_message_t *raw)
 	uintptr_t	end;
 	uintptr_t	begin;
 
-	if (source->next_taken + 1 >= source->ntaken || raw->payload == NULL)
+	if (source->next_taken + 1 >= source->ntaken || raw->len == 0)
 		return true;
 	next = source->taken[source->next_taken + 1];
 	end = (uintptr_t) raw->payload + raw->len;

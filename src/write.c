@@ -146,10 +146,12 @@ ki_writer_row_context(const KiWriter *writer)
 	return writer->row_context;
 }
 
-void
+bool
 ki_writer_add(KiWriter *writer)
 {
+	writer->ran_code = false;
 	writer->routine->add(writer);
+	return writer->ran_code;
 }
 
 void

@@ -53,8 +53,11 @@ extern void ki_writer_begin(KiWriter *writer, Relation target, int memory_kb);
 extern KiRow *ki_writer_row(KiWriter *writer);
 extern MemoryContext ki_writer_row_context(const KiWriter *writer);
 
-/* Add the row that was filled in.  The current context is the row context. */
-extern void ki_writer_add(KiWriter *writer);
+/*
+ * Add the row that was filled in.  The current context is the row context.
+ * Returns whether user code may have run that can change settings.
+ */
+extern bool ki_writer_add(KiWriter *writer);
 
 /* Write what was added and fire triggers, deferred ones too. */
 extern void ki_writer_end(KiWriter *writer);

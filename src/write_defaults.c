@@ -12,6 +12,7 @@
 #include "executor/executor.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
+#include "utils/expandeddatum.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
@@ -21,6 +22,7 @@ typedef struct Default
 {
 	int			index;			/* of the attribute, from 0 */
 	Oid			domain;			/* its type, if that is a domain */
+	int16		len;			/* as in pg_type */
 	Node	   *expr;			/* NULL: none */
 
 	/* per piece, made at first use */
@@ -46,6 +48,7 @@ add_attribute(KiDefaults *defaults, Relation target, int index)
 	item->index = index;
 	if (attribute->attisdropped || attribute->attgenerated != '\0')
 		return;
+	item->len = attribute->attlen;
 	item->expr = build_column_default(target, index + 1);
 	defaults->look |= ki_write_expr_looks(item->expr);
 	if (get_typtype(attribute->atttypid) == TYPTYPE_DOMAIN)
@@ -122,6 +125,8 @@ fill(KiDefaults *defaults, Default *item, Datum *value, bool *isnull)
 	if (item->expr)
 		*value = ExecEvalExpr(item->state, GetPerTupleExprContext(estate),
 							  isnull);
+	/* a CHECK could change, or take away, what it may write to */
+	*value = MakeExpandedObjectReadOnly(*value, *isnull, item->len);
 	if (OidIsValid(item->domain))
 		domain_check(*value, *isnull, item->domain, &item->domain_state,
 					 estate->es_query_cxt);

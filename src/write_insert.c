@@ -297,7 +297,10 @@ insert_add(KiWriter *base)
 	KiRow	   *row = &base->row;
 
 	if (writer->rows && writer->is_by_shape && !is_same_shape(writer))
+	{
 		flush(writer);
+		base->ran_code = true;
+	}
 	if (!writer->rows)
 		start_run(writer);
 	if (row->has_absent && !writer->is_by_shape)

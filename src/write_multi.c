@@ -86,6 +86,7 @@ typedef struct MultiWriter
 	CommandId	command;
 	Leaf	   *plain;			/* the target, if it is no partitioned table */
 	int			nrows;			/* waiting in all leaves */
+	Size		leaf_memory;	/* leaf_context's, with no row waiting */
 	Waiting		waiting[MAX_ROWS];	/* in order of arrival */
 } MultiWriter;
 
@@ -131,6 +132,7 @@ find_leaf(MultiWriter *writer, Relation relation)
 
 		/* one whose shape changed stays unused until all are forgotten */
 		if (leaf->relid == RelationGetRelid(relation) &&
+			leaf->ops == table_slot_callbacks(relation) &&
 			equalTupleDescs(leaf->desc, RelationGetDescr(relation)))
 			return leaf;
 	}
@@ -171,7 +173,8 @@ next_slot(MultiWriter *writer, Leaf *leaf)
 	if (leaf->nrows < leaf->nslots)
 		return leaf->slots[leaf->nrows];
 	old = MemoryContextSwitchTo(writer->leaf_context);
-	leaf->slots[leaf->nslots++] = MakeSingleTupleTableSlot(leaf->desc, leaf->ops);
+	leaf->slots[leaf->nslots] = MakeSingleTupleTableSlot(leaf->desc, leaf->ops);
+	leaf->nslots++;
 	writer->nslots++;
 	MemoryContextSwitchTo(old);
 	return leaf->slots[leaf->nrows];
@@ -229,6 +232,7 @@ flush(MultiWriter *writer)
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(writer->base.row_context);
+	writer->leaf_memory = writer->leaf_context->mem_allocated;
 	writer->nrows = 0;
 }
 
@@ -271,6 +275,7 @@ write_alone(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot)
 	ResultRelInfo *rel = leaf->rel;
 
 	flush(writer);
+	writer->base.ran_code = true;
 	slot->tts_tableOid = RelationGetRelid(rel->ri_RelationDesc);
 	if (!has_before_trigger(rel) ||
 		ExecBRInsertTriggers(writer->estate, rel, slot))
@@ -460,6 +465,14 @@ close_piece(MultiWriter *writer)
 	CommandCounterIncrement();
 }
 
+/* What the waiting rows take; generated columns are made in the slots. */
+static Size
+memory_of_rows(const MultiWriter *writer)
+{
+	return writer->base.row_context->mem_allocated +
+		writer->leaf_context->mem_allocated - writer->leaf_memory;
+}
+
 static bool
 multi_fits(const KiWriter *base, Relation target)
 {
@@ -481,7 +494,6 @@ clear_leaves(MultiWriter *writer)
 		leaf->nrows = 0;
 		leaf->rel = NULL;
 	}
-	ExecClearTuple(writer->routed);
 }
 
 static void
@@ -493,9 +505,11 @@ multi_begin(KiWriter *base, Relation target, int memory_kb)
 		forget_leaves(writer);
 	else
 		clear_leaves(writer);
+	ExecClearTuple(writer->routed);
 	writer->target = target;
 	writer->piece = CurrentMemoryContext;
 	writer->estate = NULL;
+	writer->leaf_memory = writer->leaf_context->mem_allocated;
 	writer->nrows = 0;
 	writer->plain = writer->is_partitioned ? NULL : find_leaf(writer, target);
 	offer_slot(writer);
@@ -515,8 +529,10 @@ multi_add(KiWriter *base)
 	else
 		add_plain(writer);
 	ResetPerTupleExprContext(writer->estate);
+	if (writer->max_rows == 1)
+		base->ran_code = true;
 	if (writer->nrows >= writer->max_rows ||
-		base->row_context->mem_allocated > KI_ROW_MEMORY)
+		memory_of_rows(writer) > KI_ROW_MEMORY)
 		flush(writer);
 	offer_slot(writer);
 }

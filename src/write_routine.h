@@ -27,6 +27,8 @@ struct KiWriter
 	MemoryContext context;		/* that it was made in */
 	MemoryContext row_context;	/* of the rows not written yet */
 	KiRow		row;
+	bool		ran_code;		/* a volatile function of a user's, or a
+								 * trigger, while the last row was added */
 };
 
 /* DEFAULTs of the columns that take no field. */

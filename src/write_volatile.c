@@ -6,7 +6,9 @@
  * rows before it in the table, if they are volatile.  Where rows wait to be
  * written together that must be seen to.  The server's own functions do not
  * look into tables (nextval(), clock_timestamp(), gen_random_uuid(), …): they
- * are common in defaults, and need not be waited for.
+ * are common in defaults, and need not be waited for.  Not seen to is what
+ * nobody should do: a CHECK of a domain that looks, and server functions such
+ * as pg_relation_size() of the target.
  */
 #include "postgres.h"
 
@@ -18,7 +20,6 @@
 #pragma GCC diagnostic ignored "-Wstrict-prototypes"
 #include "nodes/nodeFuncs.h"
 #pragma GCC diagnostic pop
-#include "optimizer/optimizer.h"
 #include "utils/syscache.h"
 
 #include "write_routine.h"
@@ -51,9 +52,7 @@ node_looks(Node *node, void *context)
 bool
 ki_write_expr_looks(Node *expr)
 {
-	/* the planner puts SQL functions in line, and shows what they call */
-	return expr && node_looks((Node *) expression_planner(copyObject((Expr *) expr)),
-							  NULL);
+	return node_looks(expr, NULL);
 }
 
 bool

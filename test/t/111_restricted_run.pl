@@ -92,5 +92,24 @@ is( $node->safe_psql('postgres', q{
 check_rows(300, 499, 'in a block');
 
 $node->ledger_check('alice.target', $topic, { 0 => 500 });
+
+# What is looked at beforehand may run functions, too: those that are declared
+# IMMUTABLE are run where an expression is made simpler.
+$node->safe_psql('postgres', q{SET SESSION AUTHORIZATION alice;
+	CREATE FUNCTION alice.raise() RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+	BEGIN
+		EXECUTE 'ALTER ROLE alice SUPERUSER';
+		RETURN 'raised';
+	EXCEPTION WHEN insufficient_privilege THEN RETURN 'refused';
+	END $$;
+	CREATE FUNCTION alice.constant() RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN alice.raise(); END';
+	CREATE TABLE alice.folded (id bigint, t text DEFAULT alice.constant(), CHECK (alice.constant() IS NOT NULL))});
+$node->safe_psql('postgres', qq{
+	SET SESSION AUTHORIZATION alice;
+	SELECT kafka_ingest.create_pipeline('folded', topic => '$topic', target => 'alice.folded', paused => true,
+		columns => '{"id": "\$.id"}')});
+$node->psql('postgres', q{CALL kafka_ingest.run('folded')});
+is($node->safe_psql('postgres', q{SELECT rolsuper FROM pg_roles WHERE rolname = 'alice'}),
+	'f', 'nobody is raised by what is evaluated beforehand');
 $node->stop;
 done_testing();

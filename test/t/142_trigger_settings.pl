@@ -87,5 +87,26 @@ is( $node->safe_psql('postgres', q{SET timezone = 'UTC'; SET datestyle = 'ISO, M
 	'400|2026-02-03 04:05:06+00|2026-02-03|1 day -02:00:00|\x41|{1,NULL}',
 	'and the session does not change what messages mean');
 
+# A trigger of a partition, and a default that a function of the user's gives, run between rows.
+$node->safe_psql('postgres', qq{
+	CREATE FUNCTION app.move() RETURNS trigger LANGUAGE plpgsql AS \$\$
+	BEGIN SET timezone = 'Asia/Tokyo'; SET datestyle = 'SQL, DMY'; RETURN NEW; END \$\$;
+	CREATE FUNCTION app.five() RETURNS int LANGUAGE plpgsql AS \$\$
+	BEGIN SET timezone = 'Asia/Tokyo'; SET datestyle = 'SQL, DMY'; RETURN 5; END \$\$;
+	CREATE TABLE app.parted (id int, at timestamptz, day date) PARTITION BY RANGE (id);
+	CREATE TABLE app.part PARTITION OF app.parted FOR VALUES FROM (0) TO (1000);
+	CREATE TRIGGER move BEFORE INSERT ON app.part FOR EACH ROW EXECUTE FUNCTION app.move();
+	CREATE TABLE app.given (id int, at timestamptz, day date, five int DEFAULT app.five());
+	SELECT kafka_ingest.create_pipeline('parted', topic => '$topic', target => 'app.parted', paused => true,
+		columns => '{"id": "\$.id", "at": "\$.at", "day": "\$.day"}');
+	SELECT kafka_ingest.create_pipeline('given', topic => '$topic', target => 'app.given', paused => true,
+		columns => '{"id": "\$.id", "at": "\$.at", "day": "\$.day"}');
+	CALL kafka_ingest.run('parted'); CALL kafka_ingest.run('given')});
+is( $node->safe_psql('postgres', "SELECT write_method FROM kafka_ingest.pipelines WHERE pipeline = '$_'"),
+	'multi_insert', "$_ is written straight") foreach qw(parted given);
+is( $node->safe_psql('postgres', qq{SET timezone = 'UTC'; SET datestyle = 'ISO, MDY';
+		SELECT count(*), at, day FROM app.$_ GROUP BY 2, 3}),
+	'400|2026-02-03 04:05:06+00|2026-02-03', "every message of $_ means the same") foreach qw(parted given);
+
 $node->stop;
 done_testing();

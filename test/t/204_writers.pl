@@ -54,6 +54,15 @@ $cases->add('defaults of absent fields', sql => $defaults, check => $check_defau
 	rows => rows(1, 1500, sub { $_[0] == 1500 ? map { $_ => undef } @with_defaults : () }));
 $cases->add('a field is absent, null or given', sql => $defaults, force => 'before', check => $check_defaults,
 	rows => rows(1, 90, sub { $_[0] % 3 == 0 ? (constant => 1, seq => 5, func => 'f') : $_[0] % 3 == 1 ? (constant => undef, func => undef) : () }));
+$cases->add('a check that changes what a default gave', unmapped => ['list'], rows => rows(1, 5), sql => <<'END');
+CREATE FUNCTION list() RETURNS int[] LANGUAGE plpgsql AS $$ DECLARE a int[] := '{1,2}'; BEGIN a[3] := 3; RETURN a; END $$;
+CREATE FUNCTION fits(a int[]) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN a[1] := 666; a[2000] := 1; RETURN true; END $$;
+CREATE TABLE t (id int, list int[] DEFAULT list(), CHECK (fits(list)))
+END
+$cases->add('a default that must not be used', rows => rows(1, 5, sub { (v => 1) }), sql => <<'END');
+CREATE FUNCTION must() RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE 'v must be given'; END $$;
+CREATE TABLE t (id int, v int DEFAULT must())
+END
 foreach my $volatility (qw(volatile stable))
 {
 	my $counts = "CREATE FUNCTION seen() RETURNS bigint LANGUAGE plpgsql $volatility AS 'BEGIN RETURN (SELECT count(*) FROM t); END';"

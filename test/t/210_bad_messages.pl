@@ -278,10 +278,10 @@ bad_messages('typed', arguments => "target => 'typed', on_error => 'stop'",
 
 # ---- conversions, keys, headers -------------------------------------------------------------
 
-query('CREATE TABLE sources (id int, ts timestamptz, ts_s timestamp, d date, by bytea, t64 text, tx text, j jsonb, i int, k int, h text, hi int, raw text)');
+query('CREATE TABLE sources (id int, ts timestamptz, ts_s timestamp, d date, by bytea, t64 text, tx text, j jsonb, i int, k int, h text, hi int, raw text, b64 bool)');
 bad_messages('sources', arguments => q{target => 'sources', on_error => 'stop', key_format => 'json', columns => '{"id": "$.id", "ts": "$.ts::epoch_ms", "ts_s": "$.ts_s::epoch_s",
-		"d": "$.d::epoch_days", "by": "$.by::base64", "t64": "$.t64::base64", "tx": "$.tx::hex", "j": "$.j::json", "i": "$.i::json", "k": "@key.id", "h": "@headers.h", "hi": "@headers.hi"}'},
-	good => sub { return { value => qq({"id": $_[0]}), key => '{"id": 1}', headers => [ [ h => 'x' ], [ hi => '1' ] ] } },
+		"d": "$.d::epoch_days", "by": "$.by::base64", "b64": "$.b64::base64", "t64": "$.t64::base64", "tx": "$.tx::hex", "j": "$.j::json", "i": "$.i::json", "k": "@key.id", "h": "@headers.h", "hi": "@headers.hi"}'},
+	good => sub { return { value => qq({"id": $_[0], "b64": "dA=="}), key => '{"id": 1}', headers => [ [ h => 'x' ], [ hi => '1' ] ] } },
 	count => 'SELECT count(*) FROM sources',
 	cases => [
 		(map { my ($column, $json, $code) = @$_;
@@ -297,6 +297,7 @@ bad_messages('sources', arguments => q{target => 'sources', on_error => 'stop', 
 		[ d => '8675309.5', '22P02' ],
 		[ d => '86753098675309', '22008' ],
 		[ by => '"s3cr3t!"', '22P02' ],
+		[ b64 => '""', '22P02' ],
 		[ by => '8675309', '22P02' ],
 		[ t64 => '"/w=="', '22021' ],
 		[ tx => '"s3cr3t"', '22P02' ],
