@@ -49,7 +49,7 @@ def is_alive(pid):
 
 
 class MemoryWatch:
-    """Samples the anonymous memory of processes that come and go, as "pids" is set, every 10 ms."""
+    """Samples the anonymous memory of processes that come and go, as "pids" is set, every 50 ms."""
 
     def __init__(self):
         self.pids = []
@@ -66,7 +66,7 @@ class MemoryWatch:
         self._thread.join()
 
     def _watch(self):
-        while not self._ends.wait(0.01):
+        while not self._ends.wait(0.05):
             for pid in list(self.pids):
                 try:
                     self.peak_kb = max(self.peak_kb, memory_kb(pid, "RssAnon"))

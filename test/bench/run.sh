@@ -84,6 +84,8 @@ start_server()
 		unix_socket_directories = '$work'
 		shared_buffers = $(shared_buffers_mb)MB
 		max_wal_size = 16GB
+		# files of the log are used again, as on a server that has run for a while
+		min_wal_size = 8GB
 		checkpoint_timeout = 1h
 		wal_level = replica
 		fsync = on

@@ -66,7 +66,7 @@ class Server:
             raise BenchError(f"{pipeline} is {state}: {reason}: {detail}")
         return state, pids or []
 
-    def await_condition(self, what, condition, seconds=300, pause=0.02):
+    def await_condition(self, what, condition, seconds=300, pause=0.1):
         """Until the condition holds; returns what it returned."""
         deadline = time.monotonic() + seconds
         while not (result := condition()):
