@@ -203,6 +203,9 @@ ki_source_configure(KiSource *source, const KiSourceOptions *options)
 	source->conf = rd_kafka_conf_new();
 	set_property(source, "client.id", "kafka_ingest", false);
 
+	/* A broker answers as soon as there is something: this is for idle ones. */
+	set_property(source, "fetch.wait.max.ms", "800", false);
+
 	/* Older libraries do not compare a broker's name with its certificate. */
 	set_property(source, "ssl.endpoint.identification.algorithm", "https",
 				 false);

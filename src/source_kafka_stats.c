@@ -19,7 +19,7 @@
 #include "utils/timestamp.h"
 
 /* How much later than it should an answer may come. */
-#define ANSWER_LATE_US 1500000
+#define ANSWER_LATE_US 1200000
 
 /* So many statistics in a row without any progress are no chance. */
 #define STUCK_SAMPLES 15
