@@ -4,8 +4,8 @@
  *	  (floor 0).
  *
  * Calls of these functions of the library are led here by the linker's --wrap
- * (see the Makefile).  Together they made a hundred idle clients cost three
- * times as much.
+ * (see the Makefile).  Of the 156 ms of a core that a hundred idle clients
+ * took each second, the first took 89 and the second 8.
  */
 #include "rdkafka_alloc.h"
 

@@ -34,7 +34,7 @@
 #include "session.h"
 #include "write_routine.h"
 
-/* As many rows wait for one call; COPY's figure, and flat from 100 on. */
+/* As many rows wait for one call, as in COPY; with 256 or 100 it is slower. */
 #define MAX_ROWS 1000
 
 /* Slots kept for all partitions together. */
