@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "hex.h"
 #include "json_scan_private.h"
 
 /* ---- escapes ---- */
@@ -14,24 +15,7 @@
 static int
 read_hex(const char *p, const char *end)
 {
-	int			unit = 0;
-
-	if (end - p < 4)
-		return -1;
-	for (int i = 0; i < 4; i++)
-	{
-		char		c = p[i];
-
-		if (is_digit(c))
-			unit = unit * 16 + (c - '0');
-		else if (c >= 'a' && c <= 'f')
-			unit = unit * 16 + (c - 'a' + 10);
-		else if (c >= 'A' && c <= 'F')
-			unit = unit * 16 + (c - 'A' + 10);
-		else
-			return -1;
-	}
-	return unit;
+	return end - p < 4 ? -1 : ki_hex_unit(p);
 }
 
 static inline bool
