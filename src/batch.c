@@ -211,7 +211,7 @@ ki_batch_prepare(KiBatch *batch)
 {
 	KiSession	session;
 
-	/* constants of DEFAULTs are folded, which runs functions of their owner */
+	/* whatever of the owner's may run while the target is looked at */
 	ki_session_begin(&session, batch->pipeline);
 	open_target(batch);
 	close_target(batch);
@@ -468,11 +468,6 @@ apply_rows(KiBatch *batch)
 	batch->error = NULL;
 	isolate(batch, 0, batch->messages->count);
 	close_target(batch);
-	for (int i = 0; i < batch->result->applied; i++)
-	{
-		batch->result->loaded += batch->fates[i] == KI_FATE_LOADED;
-		batch->result->ignored += batch->fates[i] == KI_FATE_IGNORED;
-	}
 	return true;
 }
 
@@ -515,6 +510,8 @@ apply_locked(KiBatch *batch, KiAdvances *advances, KiPosition *positions,
 		return KI_OUTCOME_CHANGED;
 	ki_advances_store(advances, pipeline, batch->messages, result->applied,
 					  batch->fates, !result->has_reject);
+	for (int i = 0; i < npositions; i++)
+		result->loaded += advances->items[i].loaded;
 	return KI_OUTCOME_DONE;
 }
 

@@ -34,7 +34,6 @@ typedef struct KiBatchResult
 {
 	int			applied;		/* messages, from the first on */
 	int64		loaded;
-	int64		ignored;
 	bool		has_reject;		/* message number "applied" is bad */
 	KiFault		fault;			/* why; texts live until the next batch */
 	double		apply_ms;

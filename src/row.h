@@ -17,7 +17,6 @@ typedef struct KiRow
 	bool	   *nulls;
 	bool	   *absent;			/* takes its DEFAULT; unmapped ones always do */
 	bool		has_absent;		/* any mapped one */
-	int			natts;
 } KiRow;
 
 #endif							/* KI_ROW_H */

@@ -108,13 +108,11 @@ ki_writer_create(Relation target, const AttrNumber *attnums, int ncolumns)
 	else
 		writer = ki_write_multi_create(target, attnums, ncolumns);
 	writer->relid = RelationGetRelid(target);
-	writer->context = CurrentMemoryContext;
 	writer->row_context = AllocSetContextCreate(CurrentMemoryContext,
 												"kafka_ingest rows",
 												ALLOCSET_DEFAULT_MINSIZE,
 												ALLOCSET_DEFAULT_MAXSIZE / 64,
 												ALLOCSET_DEFAULT_MAXSIZE);
-	writer->row.natts = natts;
 	writer->row.absent = palloc(natts * sizeof(bool));
 	memset(writer->row.absent, true, natts * sizeof(bool));
 	return writer;

@@ -66,7 +66,6 @@ typedef struct MultiWriter
 {
 	KiWriter	base;
 	bool		is_partitioned;
-	TupleDesc	desc;			/* of the target, our own copy */
 	TupleTableSlot *routed;		/* a row on its way to a partition */
 	KiDefaults *defaults;
 	Bitmapset  *mapped;			/* as a range table has it */
@@ -560,8 +559,8 @@ ki_write_multi_create(Relation target, const AttrNumber *attnums, int ncolumns)
 	writer->base.routine = &routine;
 	writer->is_partitioned =
 		target->rd_rel->relkind == RELKIND_PARTITIONED_TABLE;
-	writer->desc = CreateTupleDescCopyConstr(RelationGetDescr(target));
-	writer->routed = MakeSingleTupleTableSlot(writer->desc, &TTSOpsVirtual);
+	writer->routed = MakeSingleTupleTableSlot(CreateTupleDescCopyConstr(RelationGetDescr(target)),
+											  &TTSOpsVirtual);
 	writer->defaults = ki_defaults_create(target, attnums, ncolumns, true);
 	for (int i = 0; i < ncolumns; i++)
 		writer->mapped = bms_add_member(writer->mapped, attnums[i] -

@@ -24,7 +24,6 @@ struct KiWriter
 {
 	const KiWriteRoutine *routine;
 	Oid			relid;
-	MemoryContext context;		/* that it was made in */
 	MemoryContext row_context;	/* of the rows not written yet */
 	KiRow		row;
 	bool		ran_code;		/* a volatile function of a user's, or a
