@@ -105,8 +105,9 @@ string_field(Object object, const char *name)
 }
 
 static void
-read_broker(Object object, KiStatBroker *broker)
+read_broker(Object object, KiStats *stats)
 {
+	KiStatBroker *broker = &stats->brokers[stats->nbrokers++];
 	const KiJsonToken *source = find_field(object, "source");
 	const KiJsonToken *state = find_field(object, "state");
 
@@ -121,23 +122,6 @@ read_broker(Object object, KiStatBroker *broker)
 	broker->receive_idle_us = integer_field(object, "rxidle", -1);
 	broker->send_idle_us = integer_field(object, "txidle", -1);
 	broker->unanswered_us = 0;
-}
-
-static void
-read_brokers(Object brokers, KiStats *stats)
-{
-	const KiJsonToken *key = brokers.token + 1;
-	uint32		count = brokers.token ? brokers.token->len : 0;
-
-	stats->brokers = palloc0(sizeof(KiStatBroker) * Max(count, 1));
-	for (uint32 i = 0; i < count; i++)
-	{
-		Object		broker = {brokers.list, key + 1};
-
-		if (broker.token->kind == KI_JSON_OBJECT)
-			read_broker(broker, &stats->brokers[stats->nbrokers++]);
-		key = after(brokers, broker.token);
-	}
 }
 
 /* The one numbered -1 only holds what belongs to no partition: passed over. */
@@ -159,20 +143,25 @@ read_partition(Object object, KiStats *stats)
 	stats->npartitions++;
 }
 
-static void
-read_partitions(Object partitions, KiStats *stats)
+static uint32
+field_count(Object object)
 {
-	const KiJsonToken *key = partitions.token + 1;
-	uint32		count = partitions.token ? partitions.token->len : 0;
+	return object.token ? object.token->len : 0;
+}
 
-	stats->partitions = palloc0(sizeof(KiStatPartition) * Max(count, 1));
-	for (uint32 i = 0; i < count; i++)
+/* Read every field of an object that is an object itself. */
+static void
+read_each(Object object, void (*read) (Object, KiStats *), KiStats *stats)
+{
+	const KiJsonToken *key = object.token + 1;
+
+	for (uint32 i = 0; i < field_count(object); i++)
 	{
-		Object		partition = {partitions.list, key + 1};
+		Object		field = {object.list, key + 1};
 
-		if (partition.token->kind == KI_JSON_OBJECT)
-			read_partition(partition, stats);
-		key = after(partitions, partition.token);
+		if (field.token->kind == KI_JSON_OBJECT)
+			read(field, stats);
+		key = after(object, field.token);
 	}
 }
 
@@ -180,15 +169,21 @@ static KiStats *
 read_stats(Object document, const char *topic)
 {
 	KiStats    *stats = palloc0(sizeof(KiStats));
+	Object		brokers = object_field(document, "brokers");
 
 	stats->at_us = integer_field(document, "ts", 0);
-	read_brokers(object_field(document, "brokers"), stats);
+	stats->brokers = palloc0(sizeof(KiStatBroker) *
+							 Max(field_count(brokers), 1));
+	read_each(brokers, read_broker, stats);
 	if (topic != NULL)
 	{
 		Object		topics = object_field(document, "topics");
+		Object		partitions = object_field(object_field(topics, topic),
+											  "partitions");
 
-		read_partitions(object_field(object_field(topics, topic),
-									 "partitions"), stats);
+		stats->partitions = palloc0(sizeof(KiStatPartition) *
+									Max(field_count(partitions), 1));
+		read_each(partitions, read_partition, stats);
 	}
 	return stats;
 }
