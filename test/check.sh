@@ -89,7 +89,6 @@ curl_files=''
 undocumented='fdw_validator *_rows is_mine write_method fault'
 
 mapfile -t install_scripts < <(find sql -maxdepth 1 -name "kafka_ingest--*.sql" 2> /dev/null | sort -V)
-install_script='the SQL scripts'
 documents=()
 for file in README.md doc/*.md; do
 	[ ! -f "$file" ] || documents+=("$file")
@@ -384,7 +383,7 @@ check_library()
 	check_linkage
 	[ ${#install_scripts[@]} -gt 0 ] || return 0
 	while read -r symbol; do
-		grep -qx "$symbol" "$work/symbols" || problem "$install_script: kafka_ingest.so has no $symbol"
+		grep -qx "$symbol" "$work/symbols" || problem "the SQL scripts: kafka_ingest.so has no $symbol"
 	done < <(grep -oE "'MODULE_PATHNAME',[[:space:]]*'[^']*'" -h "${install_scripts[@]}" \
 		| sed -E "s/.*'([^']*)'\$/\1/" | sort -u)
 }
@@ -414,9 +413,9 @@ check_sql()
 	fi
 	sql_objects CREATE | sort -u > "$work/created"
 	sql_objects 'COMMENT ON' | sort -u > "$work/commented"
-	[ -s "$work/created" ] || problem "$install_script: makes nothing"
+	[ -s "$work/created" ] || problem "the SQL scripts: makes nothing"
 	while read -r object; do
-		problem "$install_script: ${object/:/ } has no COMMENT ON"
+		problem "the SQL scripts: ${object/:/ } has no COMMENT ON"
 	done < <(comm -23 "$work/created" "$work/commented")
 
 	while IFS=: read -r kind name; do
@@ -424,11 +423,11 @@ check_sql()
 		among "$name" "$undocumented" && continue
 		case $kind in
 			FUNCTION | PROCEDURE | AGGREGATE)
-				is_documented "\\<$name *\\(" || problem "$install_script: ${kind,,} $name is in no document"
+				is_documented "\\<$name *\\(" || problem "the SQL scripts: ${kind,,} $name is in no document"
 				;;
 			VIEW)
 				is_documented "(\`|kafka_ingest\\.)$name\\>" \
-					|| problem "$install_script: view $name is in no document"
+					|| problem "the SQL scripts: view $name is in no document"
 				;;
 		esac
 	done < <(sort -u "$work/created")

@@ -323,12 +323,7 @@ prepare()
 	trap cleanup EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM
-	say "building"
-	copy_tree "$work/src"
-	build_tool "$work/src"
-	# no bitcode: it takes as long again
-	build_and_install "$work/src" "$work/install" with_llvm=no
-	bin=$work/install$("$pg_config" --bindir)
+	build_ordinary
 }
 
 main()

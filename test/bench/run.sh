@@ -50,16 +50,6 @@ need_python()
 	chmod -R a+rX "$venv"
 }
 
-# What is measured is the ordinary build: no assertions.
-build_all()
-{
-	say "building"
-	copy_tree "$work/src"
-	build_tool "$work/src"
-	build_and_install "$work/src" "$work/install" with_llvm=no
-	bin=$work/install$("$pg_config" --bindir)
-}
-
 start_broker()
 {
 	say "starting Apache Kafka"
@@ -124,7 +114,8 @@ prepare()
 	results=${KAFKA_INGEST_RESULTS:-$(dirname "$KAFKA_HOME")/bench-results}/$(date +%Y%m%dT%H%M%S)-$size
 	mkdir -p "$results"
 	as_user mkdir "$work/results" "$work/rows"
-	build_all
+	# without assertions
+	build_ordinary
 	start_broker
 	start_server
 }

@@ -195,6 +195,17 @@ build_and_install()
 		DESTDIR="$dir" install || die "make install failed: make $* install"
 }
 
+# The ordinary build, in a copy of the tree in the work directory; sets bin, where its programs are.
+build_ordinary()
+{
+	say "building"
+	copy_tree "$work/src"
+	build_tool "$work/src"
+	# no bitcode: it takes as long again
+	build_and_install "$work/src" "$work/install" with_llvm=no
+	bin=$work/install$("$pg_config" --bindir)
+}
+
 build_tool()
 {
 	run_logged "$1.tool.log" as_user make -C "$1/test/tools" || die "test/tools does not build"
