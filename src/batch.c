@@ -165,9 +165,9 @@ make_shape(KiBatch *batch, Relation target)
 	drop_shape(batch);
 	old = MemoryContextSwitchTo(batch->shape_context);
 	watched_target = batch->target = RelationGetRelid(target);
-	batch->map = ki_map_create(batch->pipeline, RelationGetDescr(target));
+	batch->map = ki_map_create(batch->pipeline, RelationGetDescr(target), NULL);
 	ncolumns = ki_map_columns(batch->map, &attnums);
-	batch->writer = ki_writer_create(target, attnums, ncolumns);
+	batch->writer = ki_writer_create(target, attnums, ncolumns, batch->pipeline, NULL);
 	target_is_stale = false;
 	MemoryContextSwitchTo(old);
 }

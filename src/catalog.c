@@ -41,8 +41,13 @@ enum
 	COL_GROUP_ID, COL_PROPERTIES, COL_PAUSED, COL_RESOLVED, COL_CLUSTER_ID,
 	COL_STOP_REASON, COL_STOP_DETAIL, COL_STOP_AT, COL_GUARD_TOKEN,
 	COL_GUARD_DATABASE, COL_GUARD_SITE, COL_CREATED_AT, COL_CHANGED_AT,
-	NCOLS = COL_CHANGED_AT
+	/* from 0.3.0 on */
+	COL_STATEMENT, COL_FILTER, COL_MODE, COL_KEY_COLUMNS, COL_NEWER_BY,
+	COL_DELETE_WHEN, COL_START_GROUP, COL_ON_OFFSET_LOST,
+	COL_MAX_MESSAGES_PER_SECOND,
+	NCOLS = COL_MAX_MESSAGES_PER_SECOND
 };
+
 
 /* One row taken apart. */
 typedef struct Row
@@ -118,6 +123,12 @@ row_jsonb(const Row *row, int col)
 	return row->nulls[col] ? NULL : DatumGetJsonbPCopy(row->values[col]);
 }
 
+static ArrayType *
+row_array(const Row *row, int col)
+{
+	return row->nulls[col] ? NULL : DatumGetArrayTypePCopy(row->values[col]);
+}
+
 static TimestampTz
 row_time(const Row *row, int col)
 {
@@ -131,8 +142,9 @@ load_start(KiPipeline *pipeline, const Row *row)
 	pipeline->has_start_timestamp = !row->nulls[COL_START_TIMESTAMP];
 	pipeline->start_timestamp = row_time(row, COL_START_TIMESTAMP);
 	pipeline->start_offsets = row_jsonb(row, COL_START_OFFSETS);
-	pipeline->partitions = row->nulls[COL_PARTITIONS] ? NULL :
-		DatumGetArrayTypePCopy(row->values[COL_PARTITIONS]);
+	pipeline->start_group = row_text(row, COL_START_GROUP);
+	pipeline->on_offset_lost = row_text(row, COL_ON_OFFSET_LOST);
+	pipeline->partitions = row_array(row, COL_PARTITIONS);
 	pipeline->resolved = DatumGetBool(row->values[COL_RESOLVED]);
 	pipeline->cluster_id = row_text(row, COL_CLUSTER_ID);
 }
@@ -151,12 +163,19 @@ load_guard(KiPipeline *pipeline, const Row *row)
 static void
 load_target(KiPipeline *pipeline, const Row *row)
 {
-	pipeline->target = DatumGetObjectId(row->values[COL_TARGET]);
+	pipeline->target = row->nulls[COL_TARGET] ? InvalidOid :
+		DatumGetObjectId(row->values[COL_TARGET]);
 	pipeline->target_schema = row_text(row, COL_TARGET_SCHEMA);
 	pipeline->target_name = row_text(row, COL_TARGET_NAME);
+	pipeline->statement = row_text(row, COL_STATEMENT);
 	pipeline->format = row_text(row, COL_FORMAT);
 	pipeline->key_format = row_text(row, COL_KEY_FORMAT);
 	pipeline->columns = row_jsonb(row, COL_COLUMNS);
+	pipeline->filter = row_jsonb(row, COL_FILTER);
+	pipeline->mode = row_text(row, COL_MODE);
+	pipeline->key_columns = row_array(row, COL_KEY_COLUMNS);
+	pipeline->newer_by = row_text(row, COL_NEWER_BY);
+	pipeline->delete_when = row_jsonb(row, COL_DELETE_WHEN);
 	pipeline->on_tombstone = row_text(row, COL_ON_TOMBSTONE);
 	pipeline->on_missing = row_text(row, COL_ON_MISSING);
 	pipeline->on_error = row_text(row, COL_ON_ERROR);
@@ -180,6 +199,8 @@ pipeline_from_row(const Row *row)
 	pipeline->workers = DatumGetInt32(row->values[COL_WORKERS]);
 	pipeline->batch_max_messages = DatumGetInt32(row->values[COL_BATCH_MAX_MESSAGES]);
 	pipeline->batch_max_ms = DatumGetInt32(row->values[COL_BATCH_MAX_MS]);
+	pipeline->max_messages_per_second =
+		DatumGetInt32(row->values[COL_MAX_MESSAGES_PER_SECOND]);
 	pipeline->search_path = row_text(row, COL_SEARCH_PATH);
 	pipeline->group_id = row_text(row, COL_GROUP_ID);
 	pipeline->properties = row_jsonb(row, COL_PROPERTIES);
@@ -193,12 +214,29 @@ pipeline_from_row(const Row *row)
 	return pipeline;
 }
 
+/* What columns that are not there yet would hold. */
+static void
+fill_missing(Row *row, int natts)
+{
+	for (int col = natts + 1; col <= NCOLS; col++)
+	{
+		row->values[col] = (Datum) 0;
+		row->nulls[col] = true;
+	}
+	if (natts >= COL_ON_OFFSET_LOST)
+		return;
+	row->values[COL_MODE] = CStringGetTextDatum("append");
+	row->values[COL_ON_OFFSET_LOST] = CStringGetTextDatum("stop");
+	row->nulls[COL_MODE] = row->nulls[COL_ON_OFFSET_LOST] = false;
+}
+
 static KiPipeline *
 pipeline_from_tuple(HeapTuple tuple, TupleDesc desc)
 {
 	Row			row;
 
 	heap_deform_tuple(tuple, desc, row.values + 1, row.nulls + 1);
+	fill_missing(&row, desc->natts);
 	return pipeline_from_row(&row);
 }
 
@@ -230,11 +268,18 @@ static void
 put_target(Row *row, const KiPipeline *pipeline)
 {
 	row->values[COL_TARGET] = ObjectIdGetDatum(pipeline->target);
+	row->nulls[COL_TARGET] = pipeline->target_name == NULL;
 	put_text(row, COL_TARGET_SCHEMA, pipeline->target_schema);
 	put_text(row, COL_TARGET_NAME, pipeline->target_name);
+	put_text(row, COL_STATEMENT, pipeline->statement);
 	put_text(row, COL_FORMAT, pipeline->format);
 	put_text(row, COL_KEY_FORMAT, pipeline->key_format);
 	put_pointer(row, COL_COLUMNS, pipeline->columns);
+	put_pointer(row, COL_FILTER, pipeline->filter);
+	put_text(row, COL_MODE, pipeline->mode);
+	put_pointer(row, COL_KEY_COLUMNS, pipeline->key_columns);
+	put_text(row, COL_NEWER_BY, pipeline->newer_by);
+	put_pointer(row, COL_DELETE_WHEN, pipeline->delete_when);
 	put_text(row, COL_ON_TOMBSTONE, pipeline->on_tombstone);
 	put_text(row, COL_ON_MISSING, pipeline->on_missing);
 	put_text(row, COL_ON_ERROR, pipeline->on_error);
@@ -248,6 +293,8 @@ put_start(Row *row, const KiPipeline *pipeline)
 	put_time(row, COL_START_TIMESTAMP, pipeline->start_timestamp,
 			 !pipeline->has_start_timestamp);
 	put_pointer(row, COL_START_OFFSETS, pipeline->start_offsets);
+	put_text(row, COL_START_GROUP, pipeline->start_group);
+	put_text(row, COL_ON_OFFSET_LOST, pipeline->on_offset_lost);
 	put_pointer(row, COL_PARTITIONS, pipeline->partitions);
 	row->values[COL_RESOLVED] = BoolGetDatum(pipeline->resolved);
 	put_text(row, COL_CLUSTER_ID, pipeline->cluster_id);
@@ -265,6 +312,32 @@ put_state(Row *row, const KiPipeline *pipeline)
 	put_text(row, COL_GUARD_SITE, pipeline->guard.site);
 	put_time(row, COL_CREATED_AT, pipeline->created_at, false);
 	put_time(row, COL_CHANGED_AT, pipeline->changed_at, false);
+}
+
+/* With the tables of 0.2.0 what has no column must be at its default. */
+static void
+check_missing(Row *row, int natts)
+{
+	bool		is_default = true;
+
+	if (natts >= NCOLS)
+		return;
+	for (int col = natts + 1; col <= NCOLS; col++)
+		is_default = is_default && (row->nulls[col] || col == COL_MODE ||
+									col == COL_ON_OFFSET_LOST);
+	if (!is_default ||
+		strcmp(row_text(row, COL_MODE), "append") != 0 ||
+		strcmp(row_text(row, COL_ON_OFFSET_LOST), "stop") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this option needs the SQL objects of kafka_ingest %s",
+						KI_VERSION),
+				 errhint("Use ALTER EXTENSION kafka_ingest UPDATE.")));
+	if (row->nulls[COL_ON_TOMBSTONE])
+	{
+		row->values[COL_ON_TOMBSTONE] = CStringGetTextDatum("skip");
+		row->nulls[COL_ON_TOMBSTONE] = false;
+	}
 }
 
 static HeapTuple
@@ -285,10 +358,15 @@ pipeline_to_tuple(const KiPipeline *pipeline, TupleDesc desc)
 	row.values[COL_WORKERS] = Int32GetDatum(pipeline->workers);
 	row.values[COL_BATCH_MAX_MESSAGES] = Int32GetDatum(pipeline->batch_max_messages);
 	row.values[COL_BATCH_MAX_MS] = Int32GetDatum(pipeline->batch_max_ms);
+	row.values[COL_MAX_MESSAGES_PER_SECOND] =
+		Int32GetDatum(pipeline->max_messages_per_second);
+	row.nulls[COL_MAX_MESSAGES_PER_SECOND] =
+		pipeline->max_messages_per_second == 0;
 	put_text(&row, COL_SEARCH_PATH, pipeline->search_path);
 	put_text(&row, COL_GROUP_ID, pipeline->group_id);
 	put_pointer(&row, COL_PROPERTIES, pipeline->properties);
 	put_state(&row, pipeline);
+	check_missing(&row, desc->natts);
 	return heap_form_tuple(desc, row.values + 1, row.nulls + 1);
 }
 

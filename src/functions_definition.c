@@ -10,6 +10,7 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -39,6 +40,13 @@ add(StringInfo buf, const char *name, const char *value)
 	appendStringInfo(buf, ",\n    %s => %s", name, quote_literal_cstr(value));
 }
 
+static void
+add_if(StringInfo buf, const char *name, const char *value)
+{
+	if (value)
+		add(buf, name, value);
+}
+
 /* Only what is not the default. */
 static void
 add_unless(StringInfo buf, const char *name, const char *value,
@@ -62,13 +70,20 @@ jsonb_text(Jsonb *value)
 }
 
 static char *
-array_text(ArrayType *array)
+array_text(ArrayType *array, Oid type)
 {
 	Oid			output;
 	bool		is_varlena;
 
-	getTypeOutputInfo(INT4ARRAYOID, &output, &is_varlena);
+	getTypeOutputInfo(type, &output, &is_varlena);
 	return OidOutputFunctionCall(output, PointerGetDatum(array));
+}
+
+static void
+add_jsonb(StringInfo buf, const char *name, Jsonb *value)
+{
+	if (value)
+		add(buf, name, jsonb_text(value));
 }
 
 /* Whatever DateStyle and TimeZone the session that reads it has. */
@@ -94,8 +109,9 @@ add_start(StringInfo buf, const KiPipeline *pipeline)
 	add_unless(buf, "start_from", pipeline->start_from, "earliest");
 	if (pipeline->has_start_timestamp)
 		add(buf, "start_timestamp", iso_time(pipeline->start_timestamp));
-	if (pipeline->start_offsets)
-		add(buf, "start_offsets", jsonb_text(pipeline->start_offsets));
+	add_jsonb(buf, "start_offsets", pipeline->start_offsets);
+	add_if(buf, "start_group", pipeline->start_group);
+	add_unless(buf, "on_offset_lost", pipeline->on_offset_lost, "stop");
 }
 
 static void
@@ -104,9 +120,14 @@ add_options(StringInfo buf, const KiPipeline *pipeline)
 	add_unless(buf, "connection", pipeline->connection, "kafka");
 	add_unless(buf, "format", pipeline->format, "json");
 	add_unless(buf, "key_format", pipeline->key_format, "text");
-	if (pipeline->columns)
-		add(buf, "columns", jsonb_text(pipeline->columns));
-	add_unless(buf, "on_tombstone", pipeline->on_tombstone, "skip");
+	add_jsonb(buf, "columns", pipeline->columns);
+	add_jsonb(buf, "filter", pipeline->filter);
+	add_unless(buf, "mode", pipeline->mode, "append");
+	if (pipeline->key_columns)
+		add(buf, "key_columns", array_text(pipeline->key_columns, TEXTARRAYOID));
+	add_if(buf, "newer_by", pipeline->newer_by);
+	add_if(buf, "on_tombstone", pipeline->on_tombstone);
+	add_jsonb(buf, "delete_when", pipeline->delete_when);
 	add_unless(buf, "on_missing", pipeline->on_missing, "default");
 	add_unless(buf, "on_error", pipeline->on_error, "dead_letter");
 	if (pipeline->max_error_ratio != 0.5)
@@ -115,35 +136,48 @@ add_options(StringInfo buf, const KiPipeline *pipeline)
 															 Float4GetDatum(pipeline->max_error_ratio))));
 	add_start(buf, pipeline);
 	if (pipeline->partitions)
-		add(buf, "partitions", array_text(pipeline->partitions));
+		add(buf, "partitions", array_text(pipeline->partitions, INT4ARRAYOID));
 	add_int_unless(buf, "workers", pipeline->workers, 1);
 	add_int_unless(buf, "batch_max_messages", pipeline->batch_max_messages, 10000);
 	add_int_unless(buf, "batch_max_ms", pipeline->batch_max_ms, 200);
+	add_int_unless(buf, "max_messages_per_second",
+				   pipeline->max_messages_per_second, 0);
 	add(buf, "search_path", pipeline->search_path);
-	if (pipeline->group_id[0] == '\0')
-		add(buf, "group_id", "");
+	add_unless(buf, "group_id", pipeline->group_id,
+			   psprintf("kafka_ingest.%s.%s", get_database_name(MyDatabaseId),
+						pipeline->name));
 	if (JB_ROOT_COUNT(pipeline->properties) != 0)
 		add(buf, "properties", jsonb_text(pipeline->properties));
 	if (pipeline->paused)
 		appendStringInfoString(buf, ",\n    paused => true");
 }
 
+/* Under its present name, or the last one known. */
+static void
+add_target(StringInfo buf, const KiPipeline *pipeline)
+{
+	char	   *schema = get_namespace_name(get_rel_namespace(pipeline->target));
+	char	   *name = get_rel_name(pipeline->target);
+
+	if (pipeline->target_name)
+		add(buf, "target",
+			name ? quote_qualified_identifier(schema, name) :
+			quote_qualified_identifier(pipeline->target_schema,
+									   pipeline->target_name));
+}
+
 Datum
 kafka_ingest_pipeline_definition(PG_FUNCTION_ARGS)
 {
 	KiPipeline *pipeline = ki_owned_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	char	   *schema = get_namespace_name(get_rel_namespace(pipeline->target));
-	char	   *target = get_rel_name(pipeline->target);
 	StringInfoData buf;
 
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "SELECT kafka_ingest.create_pipeline(%s",
 					 quote_literal_cstr(pipeline->name));
 	add(&buf, "topic", pipeline->topic);
-	add(&buf, "target",
-		target ? quote_qualified_identifier(schema, target) :
-		quote_qualified_identifier(pipeline->target_schema,
-								   pipeline->target_name));
+	add_target(&buf, pipeline);
+	add_if(&buf, "statement", pipeline->statement);
 	add_options(&buf, pipeline);
 	appendStringInfoString(&buf, ");");
 	PG_RETURN_TEXT_P(cstring_to_text(buf.data));

@@ -154,7 +154,7 @@ create_decoders(KiMap *map)
 }
 
 KiMap *
-ki_map_create(const KiPipeline *pipeline, TupleDesc target)
+ki_map_create(const KiPipeline *pipeline, TupleDesc target, const KiKey *key)
 {
 	KiMap	   *map = palloc0(sizeof(KiMap));
 	KiMapping  *mapping = ki_mapping_resolve(pipeline, target);
@@ -172,6 +172,20 @@ ki_map_create(const KiPipeline *pipeline, TupleDesc target)
 		add_column(map, &mapping->items[i], target);
 	create_decoders(map);
 	return map;
+}
+
+KiVerdict
+ki_map_judge(KiMap *map, const KiMessage *message, const KiDecoded *decoded)
+{
+	return KI_VERDICT_WRITE;
+}
+
+bool
+ki_map_key(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
+		   KiRow *row, KiFault *fault)
+{
+	return ki_fault_set(fault, ERRCODE_FEATURE_NOT_SUPPORTED, KI_STAGE_MAP,
+						"not yet");
 }
 
 int

@@ -7,6 +7,7 @@
 
 #include "access/tupdesc.h"
 #include "decode.h"
+#include "key.h"
 #include "message.h"
 #include "pipeline.h"
 #include "row.h"
@@ -18,9 +19,12 @@ typedef struct KiMap KiMap;
  * current memory context (everything the map ever allocates that outlives a
  * row lives there).  Needs a transaction.  Raises 42703 for columns that do
  * not exist, 42601/22023 for sources that do not parse or fit, 428C9 for
- * generated columns, each naming the culprit.
+ * generated columns, each naming the culprit.  With a key, its columns must
+ * not be NULL or absent (23502), and where tombstones delete, each of them
+ * must have a way to its value in a message's key (22023).
  */
-extern KiMap *ki_map_create(const KiPipeline *pipeline, TupleDesc target);
+extern KiMap *ki_map_create(const KiPipeline *pipeline, TupleDesc target,
+							const KiKey *key);
 
 /* The mapped columns, in attribute order: attribute numbers from 1. */
 extern int	ki_map_columns(const KiMap *map, const AttrNumber **attnums);
@@ -36,6 +40,24 @@ extern bool ki_map_wants_headers(const KiMap *map);
 typedef struct KiDecoded KiDecoded;
 extern KiDecoded *ki_map_decode(KiMap *map, const KiMessage *message,
 								KiFault *fault);
+
+/* What is to be done with a decoded message. */
+typedef enum KiVerdict
+{
+	KI_VERDICT_WRITE,
+	KI_VERDICT_DELETE,			/* delete_when says so */
+	KI_VERDICT_FILTERED			/* filter does not let it in */
+} KiVerdict;
+
+extern KiVerdict ki_map_judge(KiMap *map, const KiMessage *message,
+							  const KiDecoded *decoded);
+
+/*
+ * Fill in the key columns of a row from a tombstone's key, as ki_map_row does
+ * from a value.  All other columns are absent.
+ */
+extern bool ki_map_key(KiMap *map, const KiMessage *message,
+					   const KiDecoded *decoded, KiRow *row, KiFault *fault);
 
 /*
  * Turn a decoded message into a row: a Datum for each mapped column, or the

@@ -44,24 +44,34 @@ typedef struct KiPipeline
 	char	   *owner_name;
 	char	   *connection;		/* name of the foreign server */
 	char	   *topic;
-	Oid			target;
-	char	   *target_schema;
+	Oid			target;			/* InvalidOid: none, only a statement */
+	char	   *target_schema;	/* NULL: no target */
 	char	   *target_name;
+	char	   *statement;		/* NULL: none */
 	char	   *format;			/* 'json' */
 	char	   *key_format;		/* 'text' or 'json' */
 	Jsonb	   *columns;		/* NULL: by name */
-	char	   *on_tombstone;	/* 'skip' or 'error' */
-	char	   *on_missing;		/* 'default' or 'error' */
+	Jsonb	   *filter;			/* NULL: everything */
+	char	   *mode;			/* 'append', 'insert_ignore' or 'upsert' */
+	ArrayType  *key_columns;	/* text[]; NULL: the primary key */
+	char	   *newer_by;		/* a column; NULL: the last one wins */
+	char	   *on_tombstone;	/* 'delete', 'skip' or 'error'; NULL: as the
+								 * mode suggests, see ki_pipeline_tombstone */
+	Jsonb	   *delete_when;	/* NULL: never */
+	char	   *on_missing;		/* 'default', 'keep' or 'error' */
 	char	   *on_error;		/* 'dead_letter' or 'stop' */
 	float4		max_error_ratio;
-	char	   *start_from;		/* 'earliest' or 'latest' */
+	char	   *start_from;		/* 'earliest', 'latest' or 'committed' */
 	bool		has_start_timestamp;
 	TimestampTz start_timestamp;
 	Jsonb	   *start_offsets;	/* NULL: none */
+	char	   *start_group;	/* with 'committed'; NULL: group_id */
+	char	   *on_offset_lost; /* 'stop', 'earliest' or 'latest' */
 	ArrayType  *partitions;		/* int4[]; NULL: all */
 	int32		workers;
 	int32		batch_max_messages;
 	int32		batch_max_ms;
+	int32		max_messages_per_second;	/* over all workers; 0: no limit */
 	char	   *search_path;
 	char	   *group_id;
 	Jsonb	   *properties;		/* librdkafka's, an object of scalars */
@@ -74,5 +84,31 @@ typedef struct KiPipeline
 	TimestampTz created_at;
 	TimestampTz changed_at;
 } KiPipeline;
+
+/* What becomes of a message without a value. */
+typedef enum KiTombstone
+{
+	KI_TOMBSTONE_SKIP,
+	KI_TOMBSTONE_DELETE,
+	KI_TOMBSTONE_ERROR
+} KiTombstone;
+
+static inline bool
+ki_pipeline_is_upsert(const KiPipeline *pipeline)
+{
+	return strcmp(pipeline->mode, "upsert") == 0;
+}
+
+static inline KiTombstone
+ki_pipeline_tombstone(const KiPipeline *pipeline)
+{
+	if (!pipeline->on_tombstone)
+		return ki_pipeline_is_upsert(pipeline) ? KI_TOMBSTONE_DELETE :
+			KI_TOMBSTONE_SKIP;
+	if (strcmp(pipeline->on_tombstone, "error") == 0)
+		return KI_TOMBSTONE_ERROR;
+	return strcmp(pipeline->on_tombstone, "delete") == 0 ?
+		KI_TOMBSTONE_DELETE : KI_TOMBSTONE_SKIP;
+}
 
 #endif							/* KI_PIPELINE_H */

@@ -136,6 +136,52 @@ check_start(const KiPipeline *pipeline)
 				 errhint("Use start_from => 'earliest' or 'latest'.")));
 }
 
+static void
+refuse_option(bool is_set, const char *option, const char *needs)
+{
+	if (is_set)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"%s\" needs %s", option, needs)));
+}
+
+/* What only has a meaning together with something else. */
+static void
+check_fit(const KiPipeline *pipeline)
+{
+	bool		is_append = strcmp(pipeline->mode, "append") == 0;
+	bool		is_upsert = ki_pipeline_is_upsert(pipeline);
+	bool		has_target = pipeline->target_name != NULL;
+	bool		is_committed = strcmp(pipeline->start_from, "committed") == 0;
+
+	if (!has_target && !pipeline->statement)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("pipeline \"%s\" has neither a target nor a statement",
+						pipeline->name),
+				 errhint("Give the table to load, as in target => 'demo'.")));
+	refuse_option(!has_target && pipeline->columns, "columns", "a target");
+	refuse_option(!has_target && !is_append, "mode", "a target");
+	refuse_option(!has_target && strcmp(pipeline->on_missing, "default") != 0,
+				  "on_missing", "a target");
+	refuse_option(is_append && pipeline->key_columns, "key_columns",
+				  "mode => 'upsert' or 'insert_ignore'");
+	refuse_option(!is_upsert && pipeline->newer_by, "newer_by",
+				  "mode => 'upsert'");
+	refuse_option(!is_upsert && pipeline->delete_when, "delete_when",
+				  "mode => 'upsert'");
+	refuse_option(!is_upsert && strcmp(pipeline->on_missing, "keep") == 0,
+				  "on_missing => 'keep'", "mode => 'upsert'");
+	refuse_option(!is_upsert &&
+				  ki_pipeline_tombstone(pipeline) == KI_TOMBSTONE_DELETE,
+				  "on_tombstone => 'delete'", "mode => 'upsert'");
+	refuse_option(!is_committed && pipeline->start_group, "start_group",
+				  "start_from => 'committed'");
+	refuse_option(is_committed && !pipeline->start_group &&
+				  pipeline->group_id[0] == '\0',
+				  "start_from => 'committed'", "a start_group");
+}
+
 /* A worker must be able to begin as the owner. */
 static void
 check_owner(const KiPipeline *pipeline)
@@ -215,7 +261,7 @@ check_target(const KiPipeline *pipeline)
 
 	ki_target_check(target, pipeline->owner);
 	old = MemoryContextSwitchTo(context);
-	ncolumns = ki_map_columns(ki_map_create(pipeline, RelationGetDescr(target)),
+	ncolumns = ki_map_columns(ki_map_create(pipeline, RelationGetDescr(target), NULL),
 							  &attnums);
 	ki_target_check_columns(target, attnums, ncolumns, pipeline->owner);
 	MemoryContextSwitchTo(old);
@@ -230,9 +276,11 @@ ki_pipeline_check(const KiPipeline *pipeline)
 	check_topic(pipeline->topic);
 	check_sizes(pipeline);
 	check_start(pipeline);
+	check_fit(pipeline);
 	(void) set_config_option("search_path", pipeline->search_path, PGC_USERSET,
 							 PGC_S_TEST, GUC_ACTION_SET, false, ERROR, false);
 	check_owner(pipeline);
 	check_connection(pipeline);
-	check_target(pipeline);
+	if (pipeline->target_name)
+		check_target(pipeline);
 }

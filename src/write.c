@@ -98,7 +98,8 @@ ki_write_method_name(KiWriteMethod method)
 }
 
 KiWriter *
-ki_writer_create(Relation target, const AttrNumber *attnums, int ncolumns)
+ki_writer_create(Relation target, const AttrNumber *attnums, int ncolumns,
+				 const KiPipeline *pipeline, const KiKey *key)
 {
 	int			natts = RelationGetNumberOfAttributes(target);
 	KiWriter   *writer;
@@ -150,6 +151,18 @@ ki_writer_add(KiWriter *writer)
 	writer->ran_code = false;
 	writer->routine->add(writer);
 	return writer->ran_code;
+}
+
+bool
+ki_writer_delete(KiWriter *writer)
+{
+	return false;
+}
+
+int64
+ki_writer_ignored(const KiWriter *writer)
+{
+	return 0;
 }
 
 void

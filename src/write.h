@@ -14,6 +14,7 @@
 #define KI_WRITE_H
 
 #include "access/attnum.h"
+#include "key.h"
 #include "row.h"
 #include "utils/relcache.h"
 
@@ -31,9 +32,14 @@ extern KiWriteMethod ki_write_method(Oid relid);
 /* As pipelines.write_method shows it. */
 extern const char *ki_write_method_name(KiWriteMethod method);
 
-/* Make a writer for these columns of the target, in the current context. */
+/*
+ * Make a writer for these columns of the target, in the current context.  With
+ * a key rows are upserted, or skipped where their key is there, as the
+ * pipeline's mode says.
+ */
 extern KiWriter *ki_writer_create(Relation target, const AttrNumber *attnums,
-								  int ncolumns);
+								  int ncolumns, const KiPipeline *pipeline,
+								  const KiKey *key);
 
 /* Was it made for this relation under its present name? */
 extern bool ki_writer_fits(const KiWriter *writer, Relation target);
@@ -58,6 +64,19 @@ extern MemoryContext ki_writer_row_context(const KiWriter *writer);
  * Returns whether user code may have run that can change settings.
  */
 extern bool ki_writer_add(KiWriter *writer);
+
+/*
+ * Upsert: delete the row whose key columns are filled in; with newer_by only
+ * if that column is absent or not older than what is stored.  Otherwise as
+ * ki_writer_add.
+ */
+extern bool ki_writer_delete(KiWriter *writer);
+
+/*
+ * insert_ignore: how many rows of the piece that was ended last were not
+ * written since their key was there.
+ */
+extern int64 ki_writer_ignored(const KiWriter *writer);
 
 /* Write what was added and fire triggers, deferred ones too. */
 extern void ki_writer_end(KiWriter *writer);

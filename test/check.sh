@@ -36,11 +36,13 @@ floors='
 0 stage          stage
 0 text           text
 1 array_literal  array_literal
-1 catalog        catalog catalog_journal catalog_position
+1 catalog        catalog catalog_*
 1 column         column
 1 connection     connection
 1 fault          fault
+1 filter         filter filter_*
 1 header         header
+1 key            key
 1 lock           lock
 1 mapping        mapping
 1 offsets        offsets
@@ -52,7 +54,8 @@ floors='
 1 watermark      watermark
 2 source         source source_kafka source_kafka_*
 2 decode         decode decode_*
-2 map            map
+2 map            map map_*
+2 statement      statement statement_*
 2 target         target
 2 write          write write_*
 3 advance        advance
@@ -68,7 +71,7 @@ floors='
 '
 # The only edges between nouns of one floor above 1: the mapping compiles its decoder, the worker runs
 # the loader.
-edges='map>decode batch>advance worker>loader'
+edges='map>decode statement>map batch>advance worker>loader'
 
 function_lines=100
 median_lines=25
