@@ -292,7 +292,9 @@ work_on(KiBatch *batch, const KiMessage *message, KiFault *fault)
 	if (is_sampled)
 		add_lap(batch, &batch->result->map_ms);
 	batch->is_mapping = false;
-	if (ki_writer_add(batch->writer))
+	if (!ki_writer_add(batch->writer, fault))
+		return false;
+	if (ki_writer_ran_code(batch->writer))
 		ki_session_pin(batch->pipeline);
 	batch->fates[batch->current] = KI_FATE_LOADED;
 	return true;

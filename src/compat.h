@@ -140,6 +140,15 @@
 	} while (0)
 #endif
 
+/* From 18 on a CHECK may be declared only, and a column computed when read. */
+#if PG_VERSION_NUM >= 180000
+#define KI_CHECK_IS_ENFORCED(check) ((check)->ccenforced)
+#define KI_HAS_VIRTUAL(constraints) ((constraints)->has_generated_virtual)
+#else
+#define KI_CHECK_IS_ENFORCED(check) true
+#define KI_HAS_VIRTUAL(constraints) false
+#endif
+
 /* How a partition's columns lie, seen from its root; NULL: as there. */
 #if PG_VERSION_NUM >= 160000
 #define ki_root_to_child_map(rel, estate) ExecGetRootToChildMap((rel), (estate))

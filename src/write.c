@@ -130,6 +130,8 @@ void
 ki_writer_begin(KiWriter *writer, Relation target, int memory_kb)
 {
 	MemoryContextReset(writer->row_context);
+	writer->nadded = 0;
+	writer->culprit = -1;
 	writer->routine->begin(writer, target, memory_kb);
 }
 
@@ -146,15 +148,31 @@ ki_writer_row_context(const KiWriter *writer)
 }
 
 bool
-ki_writer_add(KiWriter *writer)
+ki_writer_add(KiWriter *writer, KiFault *fault)
 {
 	writer->ran_code = false;
-	writer->routine->add(writer);
-	return writer->ran_code;
+	writer->culprit = writer->nadded;
+	if (!writer->routine->add(writer, fault))
+		return false;
+	writer->nadded++;
+	writer->culprit = -1;
+	return true;
 }
 
 bool
-ki_writer_delete(KiWriter *writer)
+ki_writer_ran_code(const KiWriter *writer)
+{
+	return writer->ran_code;
+}
+
+int64
+ki_writer_culprit(const KiWriter *writer)
+{
+	return writer->culprit;
+}
+
+bool
+ki_writer_delete(KiWriter *writer, KiFault *fault)
 {
 	return false;
 }

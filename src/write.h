@@ -15,6 +15,7 @@
 
 #include "access/attnum.h"
 #include "key.h"
+#include "record.h"
 #include "row.h"
 #include "utils/relcache.h"
 
@@ -61,16 +62,26 @@ extern MemoryContext ki_writer_row_context(const KiWriter *writer);
 
 /*
  * Add the row that was filled in.  The current context is the row context.
- * Returns whether user code may have run that can change settings.
+ * Returns false with *fault filled (stage "write") for a row that the target
+ * refuses, where that can be told without raising; nothing was done then.
  */
-extern bool ki_writer_add(KiWriter *writer);
+extern bool ki_writer_add(KiWriter *writer, KiFault *fault);
+
+/* May user code have run with the last row, which can change settings? */
+extern bool ki_writer_ran_code(const KiWriter *writer);
+
+/*
+ * After an error: the row it was raised for, counted from 0 as they were added
+ * in this piece; -1: not known.
+ */
+extern int64 ki_writer_culprit(const KiWriter *writer);
 
 /*
  * Upsert: delete the row whose key columns are filled in; with newer_by only
  * if that column is absent or not older than what is stored.  Otherwise as
  * ki_writer_add.
  */
-extern bool ki_writer_delete(KiWriter *writer);
+extern bool ki_writer_delete(KiWriter *writer, KiFault *fault);
 
 /*
  * insert_ignore: how many rows of the piece that was ended last were not

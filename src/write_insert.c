@@ -290,15 +290,17 @@ start_run(InsertWriter *writer)
 	MemoryContextSwitchTo(rows);
 }
 
-static void
-insert_add(KiWriter *base)
+static bool
+insert_add(KiWriter *base, KiFault *fault)
 {
 	InsertWriter *writer = (InsertWriter *) base;
 	KiRow	   *row = &base->row;
 
 	if (writer->rows && writer->is_by_shape && !is_same_shape(writer))
 	{
+		base->culprit = -1;
 		flush(writer);
+		base->culprit = base->nadded;
 		base->ran_code = true;
 	}
 	if (!writer->rows)
@@ -314,6 +316,7 @@ insert_add(KiWriter *base)
 						 writer->nulls);
 	writer->nrows++;
 	MemoryContextReset(base->row_context);
+	return true;
 }
 
 static void

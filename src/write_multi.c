@@ -52,6 +52,7 @@ typedef struct Leaf
 
 	/* the piece under way */
 	ResultRelInfo *rel;			/* NULL: no row of it yet */
+	KiChecks   *checks;			/* NULL: not made yet */
 	int			nrows;			/* waiting */
 } Leaf;
 
@@ -85,6 +86,7 @@ typedef struct MultiWriter
 	CommandId	command;
 	Leaf	   *plain;			/* the target, if it is no partitioned table */
 	int			nrows;			/* waiting in all leaves */
+	int64		nflushed;		/* rows written before these */
 	Size		leaf_memory;	/* leaf_context's, with no row waiting */
 	Waiting		waiting[MAX_ROWS];	/* in order of arrival */
 } MultiWriter;
@@ -158,6 +160,7 @@ enter_leaf(Leaf *leaf, ResultRelInfo *rel)
 {
 	check_leaf(rel->ri_RelationDesc);
 	leaf->rel = rel;
+	leaf->checks = NULL;
 	/* COPY's own place for the same thing, and COPY has no part in this */
 	rel->ri_CopyMultiInsertBuffer = (struct CopyMultiInsertBuffer *) leaf;
 	return leaf;
@@ -216,8 +219,10 @@ static void
 flush(MultiWriter *writer)
 {
 	MemoryContext old = MemoryContextSwitchTo(writer->base.row_context);
+	int64		first = writer->nflushed;
 	ListCell   *cell;
 
+	writer->base.culprit = -1;
 	foreach(cell, writer->leaves)
 		insert_leaf(writer, lfirst(cell));
 	for (int i = 0; i < writer->nrows; i++)
@@ -225,13 +230,16 @@ flush(MultiWriter *writer)
 		ResultRelInfo *rel = writer->waiting[i].leaf->rel;
 		TupleTableSlot *slot = writer->waiting[i].slot;
 
+		writer->base.culprit = first + i;
 		if (rel->ri_NumIndices > 0 || rel->ri_TrigDesc)
 			finish_row(writer, rel, slot);
 		ExecClearTuple(slot);
 	}
+	writer->base.culprit = -1;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(writer->base.row_context);
 	writer->leaf_memory = writer->leaf_context->mem_allocated;
+	writer->nflushed += writer->nrows;
 	writer->nrows = 0;
 }
 
@@ -244,18 +252,30 @@ let_wait(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot)
 	leaf->nrows++;
 }
 
-/* Generated columns and constraints: what INSERT does before it writes. */
-static void
-check_row(MultiWriter *writer, ResultRelInfo *rel, TupleTableSlot *slot)
+/*
+ * Generated columns and constraints: what INSERT does before it writes.  False:
+ * a constraint refuses the row.
+ */
+static bool
+check_row(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot, KiFault *fault)
 {
+	ResultRelInfo *rel = leaf->rel;
 	TupleConstr *constraints = RelationGetDescr(rel->ri_RelationDesc)->constr;
 
 	slot->tts_tableOid = RelationGetRelid(rel->ri_RelationDesc);
 	if (constraints == NULL)
-		return;
+		return true;
 	if (constraints->has_generated_stored)
 		ExecComputeStoredGenerated(rel, writer->estate, slot, CMD_INSERT);
-	ExecConstraints(rel, slot, writer->estate);
+	if (KI_HAS_VIRTUAL(constraints))
+	{
+		/* which their constraints would have to be computed for */
+		ExecConstraints(rel, slot, writer->estate);
+		return true;
+	}
+	if (!leaf->checks)
+		leaf->checks = ki_checks_create(rel->ri_RelationDesc, writer->estate);
+	return ki_checks_pass(leaf->checks, slot, fault);
 }
 
 static bool
@@ -268,24 +288,29 @@ has_before_trigger(const ResultRelInfo *rel)
  * A row of a partition with a BEFORE trigger, which may change the row, skip
  * it, or look at the table; or with a CHECK that may look.
  */
-static void
-write_alone(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot)
+static bool
+write_alone(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot,
+			KiFault *fault)
 {
 	ResultRelInfo *rel = leaf->rel;
+	bool		is_good = true;
 
 	flush(writer);
+	writer->base.culprit = writer->base.nadded;
 	writer->base.ran_code = true;
 	slot->tts_tableOid = RelationGetRelid(rel->ri_RelationDesc);
-	if (!has_before_trigger(rel) ||
-		ExecBRInsertTriggers(writer->estate, rel, slot))
+	if ((!has_before_trigger(rel) ||
+		 ExecBRInsertTriggers(writer->estate, rel, slot)) &&
+		(is_good = check_row(writer, leaf, slot, fault)))
 	{
-		check_row(writer, rel, slot);
 		(void) ExecPartitionCheck(rel, slot, writer->estate, true);
 		table_tuple_insert(rel->ri_RelationDesc, slot, writer->command, 0,
 						   NULL);
 		finish_row(writer, rel, slot);
 	}
 	ExecClearTuple(slot);
+	writer->nflushed += is_good;
+	return is_good;
 }
 
 /* ------------------------------------------------------------------------
@@ -327,39 +352,49 @@ route(MultiWriter *writer, TupleTableSlot *slot)
 }
 
 /* The row that was filled in goes to its partition. */
-static void
-add_routed(MultiWriter *writer)
+static bool
+add_routed(MultiWriter *writer, KiFault *fault)
 {
 	Leaf	   *leaf = route(writer, ExecStoreVirtualTuple(writer->routed));
 	TupleTableSlot *slot;
+	bool		is_good;
 
 	if (has_before_trigger(leaf->rel) || leaf->looks)
 	{
 		/* what waits goes first, and takes the memory of all rows along */
 		slot = take_over(writer, leaf, writer->routed);
 		ExecMaterializeSlot(slot);
-		write_alone(writer, leaf, slot);
+		is_good = write_alone(writer, leaf, slot, fault);
 	}
 	else
 	{
 		slot = take_over(writer, leaf, writer->routed);
-		check_row(writer, leaf->rel, slot);
-		let_wait(writer, leaf, slot);
+		is_good = check_row(writer, leaf, slot, fault);
+		if (is_good)
+			let_wait(writer, leaf, slot);
+		else
+			ExecClearTuple(slot);
 	}
 	ExecClearTuple(writer->routed);
+	return is_good;
 }
 
 /* The row that was filled in is the target's own. */
-static void
-add_plain(MultiWriter *writer)
+static bool
+add_plain(MultiWriter *writer, KiFault *fault)
 {
 	Leaf	   *leaf = writer->plain;
 	TupleTableSlot *slot = ExecStoreVirtualTuple(leaf->slots[leaf->nrows]);
 
-	check_row(writer, leaf->rel, slot);
+	if (!check_row(writer, leaf, slot, fault))
+	{
+		ExecClearTuple(slot);
+		return false;
+	}
 	if (leaf->rel->ri_RelationDesc->rd_rel->relispartition)
 		(void) ExecPartitionCheck(leaf->rel, slot, writer->estate, true);
 	let_wait(writer, leaf, slot);
+	return true;
 }
 
 /* ------------------------------------------------------------------------
@@ -510,23 +545,23 @@ multi_begin(KiWriter *base, Relation target, int memory_kb)
 	writer->estate = NULL;
 	writer->leaf_memory = writer->leaf_context->mem_allocated;
 	writer->nrows = 0;
+	writer->nflushed = 0;
 	writer->plain = writer->is_partitioned ? NULL : find_leaf(writer, target);
 	offer_slot(writer);
 }
 
-static void
-multi_add(KiWriter *base)
+static bool
+multi_add(KiWriter *base, KiFault *fault)
 {
 	MultiWriter *writer = (MultiWriter *) base;
+	bool		is_good;
 
 	if (!writer->estate)
 		open_piece(writer);
 	if (base->row.has_absent || ki_defaults_always(writer->defaults))
 		ki_defaults_fill(writer->defaults, &base->row);
-	if (writer->is_partitioned)
-		add_routed(writer);
-	else
-		add_plain(writer);
+	is_good = writer->is_partitioned ? add_routed(writer, fault) :
+		add_plain(writer, fault);
 	ResetPerTupleExprContext(writer->estate);
 	if (writer->max_rows == 1)
 		base->ran_code = true;
@@ -534,6 +569,7 @@ multi_add(KiWriter *base)
 		memory_of_rows(writer) > KI_ROW_MEMORY)
 		flush(writer);
 	offer_slot(writer);
+	return is_good;
 }
 
 static void

@@ -15,7 +15,7 @@ typedef struct KiWriteRoutine
 {
 	bool		(*fits) (const KiWriter *writer, Relation target);
 	void		(*begin) (KiWriter *writer, Relation target, int memory_kb);
-	void		(*add) (KiWriter *writer);
+	bool		(*add) (KiWriter *writer, KiFault *fault);
 	void		(*end) (KiWriter *writer);
 } KiWriteRoutine;
 
@@ -28,6 +28,8 @@ struct KiWriter
 	KiRow		row;
 	bool		ran_code;		/* a volatile function of a user's, or a
 								 * trigger, while the last row was added */
+	int64		nadded;			/* rows of this piece */
+	int64		culprit;		/* the row being worked on; -1: several */
 };
 
 /* DEFAULTs of the columns that take no field. */
@@ -57,6 +59,15 @@ extern void ki_defaults_fill(KiDefaults *defaults, KiRow *row);
 /* Could this, or a CHECK of a table, see the rows before its own? */
 extern bool ki_write_expr_looks(Node *expr);
 extern bool ki_write_checks_look(TupleDesc desc);
+
+/*
+ * NOT NULL and CHECK constraints of a table, tested without raising (fault's
+ * stage: "write"); made per piece in its estate.
+ */
+typedef struct KiChecks KiChecks;
+extern KiChecks *ki_checks_create(Relation relation, EState *estate);
+extern bool ki_checks_pass(KiChecks *checks, TupleTableSlot *slot,
+						   KiFault *fault);
 
 extern KiWriter *ki_write_insert_create(Relation target,
 										const AttrNumber *attnums,
