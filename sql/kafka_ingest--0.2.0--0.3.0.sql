@@ -68,6 +68,22 @@ CREATE OR REPLACE VIEW kafka_ingest.pipelines WITH (security_barrier) AS
 -- Repair
 -- ---------------------------------------------------------------------------
 
+CREATE FUNCTION kafka_ingest.retry_dead_letters(
+    name text, ids bigint[] DEFAULT NULL, max_messages integer DEFAULT NULL, allow_stale boolean DEFAULT false,
+    OUT retried bigint, OUT loaded bigint, OUT superseded bigint, OUT failed bigint)
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'kafka_ingest_retry_dead_letters';
+COMMENT ON FUNCTION kafka_ingest.retry_dead_letters(text, bigint[], integer, boolean) IS
+'load dead letters through the mapping as it is now, in this transaction; those whose key had a later message are superseded and never loaded by an upsert';
+
+CREATE FUNCTION kafka_ingest.discard_dead_letters(
+    name text, ids bigint[] DEFAULT NULL, older_than interval DEFAULT NULL)
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'kafka_ingest_discard_dead_letters';
+COMMENT ON FUNCTION kafka_ingest.discard_dead_letters(text, bigint[], interval) IS
+'delete dead letters for good, and return how many; each leaves a gap';
+
 -- ---------------------------------------------------------------------------
 -- Looking
 -- ---------------------------------------------------------------------------

@@ -72,22 +72,39 @@ count_run(KiAdvance *advance, const KiMessages *messages, const KiRun *run,
 		  int end, const uint8 *fates)
 {
 	const KiMessage *last = &messages->items[end - 1];
+	int64		counts[KI_FATE_DEAD + 1] = {0};
 
 	for (int i = run->first; i < end; i++)
-	{
-		advance->loaded += fates[i] == KI_FATE_LOADED;
-		advance->ignored += fates[i] == KI_FATE_IGNORED;
-	}
+		counts[fates[i]]++;
+	advance->loaded += counts[KI_FATE_LOADED];
+	advance->ignored += counts[KI_FATE_IGNORED];
+	advance->filtered += counts[KI_FATE_FILTERED];
+	advance->dead_letters += counts[KI_FATE_DEAD];
 	advance->messages += end - run->first;
 	advance->next_offset = last->offset + 1;
 	advance->last_offset = last->offset;
 	advance->last_timestamp_ms = last->timestamp_ms;
 }
 
+/* Only their sum is known, and only sums are shown. */
+static void
+count_ignored(KiAdvances *advances, int64 ignored)
+{
+	for (int i = 0; i < advances->npositions; i++)
+	{
+		KiAdvance  *advance = &advances->items[i];
+		int64		here = Min(ignored, advance->loaded);
+
+		advance->loaded -= here;
+		advance->ignored += here;
+		ignored -= here;
+	}
+}
+
 void
 ki_advances_store(KiAdvances *advances, int32 pipeline,
 				  const KiMessages *messages, int applied,
-				  const uint8 *fates, bool may_pass_end)
+				  const uint8 *fates, int64 ignored, bool may_pass_end)
 {
 	const KiMessage **last = palloc0((advances->npositions + 1) *
 									 sizeof(KiMessage *));
@@ -103,6 +120,7 @@ ki_advances_store(KiAdvances *advances, int32 pipeline,
 		count_run(&advances->items[position], messages, run, end, fates);
 		last[position] = &messages->items[end - 1];
 	}
+	count_ignored(advances, ignored);
 	for (int i = 0; i < advances->npositions; i++)
 	{
 		KiAdvance  *advance = &advances->items[i];

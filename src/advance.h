@@ -17,7 +17,9 @@ typedef enum KiFate
 {
 	KI_FATE_UNKNOWN = 0,
 	KI_FATE_LOADED,
-	KI_FATE_IGNORED
+	KI_FATE_IGNORED,
+	KI_FATE_FILTERED,
+	KI_FATE_DEAD				/* it became a dead letter */
 } KiFate;
 
 typedef struct KiAdvances
@@ -44,11 +46,13 @@ extern bool ki_advances_lock(KiAdvances *advances, int32 pipeline);
 
 /*
  * Store the new positions of the first "applied" messages, whose fates are
- * given, or the ends where those are further and may_pass_end is true.
+ * given, or the ends where those are further and may_pass_end is true.  Of the
+ * loaded ones so many were ignored after all, whichever they were.
  */
 extern void ki_advances_store(KiAdvances *advances, int32 pipeline,
 							  const KiMessages *messages, int applied,
-							  const uint8 *fates, bool may_pass_end);
+							  const uint8 *fates, int64 ignored,
+							  bool may_pass_end);
 
 /* After the commit: what is stored is what we expect from now on. */
 extern void ki_advances_remember(const KiAdvances *advances);

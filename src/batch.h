@@ -6,6 +6,7 @@
 #ifndef KI_BATCH_H
 #define KI_BATCH_H
 
+#include "letter.h"
 #include "message.h"
 #include "pipeline.h"
 #include "record.h"
@@ -25,7 +26,8 @@ extern void ki_transaction_commit(const KiTransaction *transaction);
 
 typedef enum KiOutcome
 {
-	KI_OUTCOME_DONE,			/* committed, perhaps only up to a reject */
+	KI_OUTCOME_DONE,			/* committed, perhaps only up to a message
+								 * that stops the pipeline */
 	KI_OUTCOME_CHANGED,			/* the pipeline is another one or gone: reload */
 	KI_OUTCOME_FENCED			/* another process moved a position */
 } KiOutcome;
@@ -34,8 +36,11 @@ typedef struct KiBatchResult
 {
 	int			applied;		/* messages, from the first on */
 	int64		loaded;
-	bool		has_reject;		/* message number "applied" is bad */
-	KiFault		fault;			/* why; texts live until the next batch */
+	int64		dead_letters;
+	const char *stop_reason;	/* nothing may follow before message number
+								 * "applied" became a letter; NULL: it may */
+	KiFault		fault;			/* of that message; texts live until the next
+								 * batch */
 	double		apply_ms;
 	double		decode_ms;		/* of it, estimated from samples */
 	double		map_ms;			/* likewise */
@@ -73,6 +78,16 @@ extern Oid	ki_batch_target(const KiBatch *batch);
 extern KiOutcome ki_batch_apply(KiBatch *batch, const KiMessages *messages,
 								KiPosition *positions, int npositions,
 								const int64 *ends, KiBatchResult *result);
+
+/*
+ * Apply the messages of dead letters once more, in the transaction of the
+ * caller, who holds the pipeline EXCLUSIVE; no position moves and nothing
+ * stops.  Returns the letters of those that failed again,
+ * result->dead_letters of them, which live until the next batch.
+ */
+extern const KiLetter *ki_batch_retry(KiBatch *batch,
+									  const KiMessages *messages,
+									  KiBatchResult *result);
 
 /* Was the last error raised by our own check of the target? */
 extern bool ki_batch_failed_on_target(const KiBatch *batch);

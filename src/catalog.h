@@ -11,6 +11,7 @@
 #define KI_CATALOG_H
 
 #include "access/genam.h"
+#include "letter.h"
 #include "message.h"
 #include "nodes/pg_list.h"
 #include "pipeline.h"
@@ -126,5 +127,59 @@ extern int64 ki_gap_count(int32 pipeline);
 extern void ki_gap_delete_all(int32 pipeline);
 extern void ki_event_insert(const KiPipeline *pipeline, const char *event,
 							const char *detail);
+
+/* --- dead letters (catalog_letter.c) --- */
+
+/* A stored letter, without what its message holds. */
+typedef struct KiLetterRow
+{
+	ItemPointerData tid;
+	int64		id;
+	char	   *topic;
+	int32		partition;
+	int64		message_offset;
+	bool		has_key;
+	bool		is_superseded;
+	TimestampTz first_failed_at;
+	int64		bytes;			/* its message takes */
+} KiLetterRow;
+
+/* All of a pipeline by topic, partition and offset; palloc'd. */
+extern List *ki_letter_all(int32 pipeline);
+
+/* How many there are, and the bytes of their messages. */
+extern void ki_letter_sum(int32 pipeline, int64 *count, int64 *bytes);
+
+/* The message of a letter, whole, in the current memory context. */
+extern void ki_letter_message(const KiLetterRow *row, KiMessage *message);
+
+/* Bytes that a message's letter counts for. */
+extern int64 ki_letter_bytes(const KiMessage *message);
+
+/* messages must have their headers. */
+extern void ki_letter_insert(int32 pipeline, const KiMessages *messages,
+							 const KiLetter *letters, int nletters);
+
+/* Tried again in vain: another fault, one attempt more. */
+extern void ki_letter_fail_again(const KiLetterRow *row, const KiLetter *letter);
+extern void ki_letter_delete(const KiLetterRow *row);
+
+/* Hash of a message's key, as stored with letters; it must have one. */
+extern int32 ki_letter_key_hash(const KiMessage *message);
+
+/* The hashes of the keys of letters that are not superseded: int32, a list. */
+extern List *ki_letter_key_hashes(int32 pipeline);
+
+/* Mark the letters of this partition and key that are older than a message. */
+extern void ki_letter_supersede(int32 pipeline, const KiMessage *message);
+
+/*
+ * Forget the keys of a pipeline's letters: which of them were followed by a
+ * later message is not known from here on.
+ */
+extern void ki_letter_forget_keys(int32 pipeline);
+
+/* Milliseconds since 1970 as a timestamp; false: there is none or no such. */
+extern bool ki_time_from_ms(int64 timestamp_ms, TimestampTz *at);
 
 #endif							/* KI_CATALOG_H */

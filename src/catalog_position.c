@@ -30,7 +30,8 @@ enum
 	COL_PIPELINE = 1, COL_TOPIC, COL_PARTITION, COL_NEXT_OFFSET, COL_MESSAGES,
 	COL_LOADED, COL_FILTERED, COL_IGNORED, COL_DEAD_LETTERS, COL_LAST_OFFSET,
 	COL_LAST_TIMESTAMP, COL_LAST_CRC, COL_COMMITTED_AT,
-	NCOLS = COL_COMMITTED_AT
+	COL_WAITS_FOR,				/* from 0.3.0 on */
+	NCOLS = COL_WAITS_FOR
 };
 
 typedef struct Row
@@ -41,6 +42,15 @@ typedef struct Row
 
 #define EPOCH_MS \
 	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY / 1000)
+
+bool
+ki_time_from_ms(int64 timestamp_ms, TimestampTz *at)
+{
+	*at = 0;
+	return timestamp_ms >= 0 &&
+		!pg_mul_s64_overflow(timestamp_ms - EPOCH_MS, 1000, at) &&
+		IS_VALID_TIMESTAMP(*at);
+}
 
 static int64
 row_int64(const Row *row, int col, int64 if_null)
@@ -194,9 +204,7 @@ static void
 put_last(Row *row, bool *replaces, const KiAdvance *advance)
 {
 	TimestampTz at = 0;
-	bool		is_known = advance->last_timestamp_ms >= 0 &&
-	!pg_mul_s64_overflow(advance->last_timestamp_ms - EPOCH_MS, 1000, &at) &&
-	IS_VALID_TIMESTAMP(at);
+	bool		is_known = ki_time_from_ms(advance->last_timestamp_ms, &at);
 
 	put(row, replaces, COL_LAST_OFFSET,
 		Int64GetDatum(advance->last_offset), false);
@@ -249,6 +257,7 @@ ki_position_insert(int32 pipeline, const char *topic, int32 partition,
 	row.nulls[COL_LAST_TIMESTAMP] = true;
 	row.nulls[COL_LAST_CRC] = true;
 	row.nulls[COL_COMMITTED_AT] = true;
+	row.nulls[COL_WAITS_FOR] = true;
 	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel),
 											row.values + 1, row.nulls + 1));
 	table_close(rel, RowExclusiveLock);

@@ -121,6 +121,7 @@ ki_column_space_create(void)
 
 	initStringInfo(&space->buffer);
 	space->builder = ki_jsonb_builder_create();
+	space->may_raise = false;
 	space->context = AllocSetContextCreate(CurrentMemoryContext,
 										   "kafka_ingest input functions",
 										   ALLOCSET_DEFAULT_SIZES);
@@ -180,6 +181,11 @@ input_buffer(KiColumn *column, Datum *value, KiFault *fault)
 	const char *constraint = NULL;
 	bool		taken;
 
+	if (column->is_careful && !space->may_raise)
+	{
+		fault->is_unsure = true;
+		return false;
+	}
 	if (!column->is_by_value)
 		MemoryContextSwitchTo(space->context);
 	taken = ki_input_call(&column->input, space->buffer.data, column->ioparam,
@@ -206,6 +212,11 @@ ki_column_take_null(KiColumn *column, KiFault *fault)
 	int			sqlerrcode = 0;
 	const char *constraint = NULL;
 
+	if (column->is_domain && column->is_careful && !column->space->may_raise)
+	{
+		fault->is_unsure = true;
+		return false;
+	}
 	if (!column->is_domain ||
 		ki_input_call(&column->input, NULL, column->ioparam, column->typmod,
 					  &value, &sqlerrcode, &constraint))

@@ -42,6 +42,7 @@ typedef struct KiColumnSpace
 	StringInfoData buffer;
 	MemoryContext context;
 	KiJsonbBuilder *builder;
+	bool		may_raise;		/* input functions of careful columns */
 } KiColumnSpace;
 
 typedef struct KiColumn
@@ -52,6 +53,8 @@ typedef struct KiColumn
 	KiColumnKind kind;
 	bool		is_direct;		/* the type itself and no domain or typmod:
 								 * Datums may be made without its input */
+	bool		is_careful;		/* its input function raised: it is called
+								 * only when it may, else the fault is_unsure */
 	bool		is_domain;		/* whose constraints may refuse NULL */
 	KiConvert  *convert;		/* tried before input; NULL: none */
 	KiElementKind element_kind; /* KI_COLUMN_ARRAY */

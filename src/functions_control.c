@@ -115,20 +115,27 @@ resolve_owner(KiPipeline *pipeline)
 }
 
 static void
-adopt(KiPipeline *pipeline)
+resolve_target(KiPipeline *pipeline)
 {
 	Relation	target;
 	bool		was_found_by_name;
 
+	pipeline->target = InvalidOid;
+	target = ki_target_open(pipeline, &was_found_by_name);
+	pipeline->target = RelationGetRelid(target);
+	relation_close(target, NoLock);
+}
+
+static void
+adopt(KiPipeline *pipeline)
+{
 	ki_lock_pipeline(pipeline->id, true);
 	pipeline = ki_pipeline_load(pipeline->id);
 	if (!pipeline || ki_guard_matches(&pipeline->guard))
 		return;					/* somebody else was faster */
 	resolve_owner(pipeline);
-	pipeline->target = InvalidOid;
-	target = ki_target_open(pipeline, &was_found_by_name);
-	pipeline->target = RelationGetRelid(target);
-	relation_close(target, NoLock);
+	if (pipeline->target_name)
+		resolve_target(pipeline);
 	ki_guard_current(&pipeline->guard);
 	ki_pipeline_store(pipeline, true);
 	ki_event_insert(pipeline, "adopt", NULL);
@@ -214,6 +221,26 @@ return_positions(FunctionCallInfo fcinfo, List *positions)
 	return buf.data;
 }
 
+/* They are the only copy of what could not be written. */
+static void
+drop_letters(const KiPipeline *pipeline, bool discard)
+{
+	List	   *letters = ki_letter_all(pipeline->id);
+	ListCell   *cell;
+
+	if (letters != NIL && !discard)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("pipeline \"%s\" has %d open dead letters",
+						pipeline->name, list_length(letters)),
+				 errhint("Use retry_dead_letters(), or discard => true to lose them.")));
+	foreach(cell, letters)
+	{
+		CHECK_FOR_INTERRUPTS();
+		ki_letter_delete(lfirst(cell));
+	}
+}
+
 Datum
 kafka_ingest_drop_pipeline(PG_FUNCTION_ARGS)
 {
@@ -229,6 +256,7 @@ kafka_ingest_drop_pipeline(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	}
 	pipeline = ki_owned_lock(name);
+	drop_letters(pipeline, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
 	ki_event_insert(pipeline, "drop",
 					return_positions(fcinfo, ki_position_all(pipeline->id)));
 	ki_position_delete_all(pipeline->id);

@@ -112,6 +112,17 @@ forget_positions(KiPipeline *pipeline)
 	pipeline->stop.detail = NULL;
 }
 
+/*
+ * Only upserts mark letters whose key had a later message; what is open when a
+ * pipeline becomes one may be stale, and is retried only if that is allowed.
+ */
+static void
+note_mode(const KiPipeline *pipeline, const char *old_mode)
+{
+	if (ki_pipeline_is_upsert(pipeline) && strcmp(old_mode, "upsert") != 0)
+		ki_letter_forget_keys(pipeline->id);
+}
+
 static void
 store_changed(KiPipeline *pipeline, const char *what)
 {
@@ -148,6 +159,7 @@ replace(KiPipeline *pipeline)
 	pipeline->resolved = stored->resolved;
 	pipeline->cluster_id = stored->cluster_id;
 	pipeline->guard = stored->guard;
+	note_mode(pipeline, stored->mode);
 	pipeline->stop = stored->stop;
 	if (pipeline->group_id[0] != '\0')
 		pipeline->group_id = stored->group_id;
@@ -244,6 +256,7 @@ kafka_ingest_alter_pipeline(PG_FUNCTION_ARGS)
 	char	   *name = ki_argument_text(fcinfo, ARG_NAME, "name");
 	KiPipeline *pipeline;
 	char	   *what;
+	char	   *old_mode;
 	bool		is_moved;
 
 	PreventCommandIfReadOnly("alter_pipeline()");
@@ -255,6 +268,7 @@ kafka_ingest_alter_pipeline(PG_FUNCTION_ARGS)
 	is_moved = differs(fcinfo, ARG_TOPIC, pipeline->topic) ||
 		differs(fcinfo, ARG_CONNECTION, pipeline->connection);
 	check_move(fcinfo, pipeline, is_moved);
+	old_mode = pipeline->mode;
 	ki_options_reset(fcinfo, pipeline);
 	ki_options_take(fcinfo, pipeline);
 	if (is_moved)
@@ -264,6 +278,7 @@ kafka_ingest_alter_pipeline(PG_FUNCTION_ARGS)
 	}
 	ki_options_merge_properties(fcinfo, pipeline);
 	take_owner(fcinfo, pipeline);
+	note_mode(pipeline, old_mode);
 	store_changed(pipeline, what);
 	PG_RETURN_VOID();
 }

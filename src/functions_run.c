@@ -395,7 +395,7 @@ result(FunctionCallInfo fcinfo, const Run *run)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	values[0] = Int64GetDatum(run->loader->total_messages);
-	values[1] = Int64GetDatum(0);
+	values[1] = Int64GetDatum(run->loader->total_dead_letters);
 	values[2] = BoolGetDatum(run->is_caught_up);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }

@@ -10,7 +10,6 @@
 #include "access/htup_details.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
-#include "common/int.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -75,12 +74,8 @@ put_time(Out *out, TimestampTz value)
 static void
 put_message_time(Out *out, int64 timestamp_ms)
 {
-	TimestampTz at = 0;
-	bool		is_known = timestamp_ms >= 0 &&
-	!pg_mul_s64_overflow(timestamp_ms -
-						 (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000,
-						 1000, &at) &&
-	IS_VALID_TIMESTAMP(at);
+	TimestampTz at;
+	bool		is_known = ki_time_from_ms(timestamp_ms, &at);
 
 	put(out, TimestampTzGetDatum(at), !is_known);
 }
@@ -237,7 +232,10 @@ status_row(FunctionCallInfo fcinfo, const KiPipeline *pipeline)
 	KiState		state;
 	Totals		totals = total(pipeline);
 	bool		shows_errors = ki_is_mine(pipeline);
+	int64		open_letters;
+	int64		letter_bytes;
 
+	ki_letter_sum(pipeline->id, &open_letters, &letter_bytes);
 	ki_state_derive(pipeline, &state);
 	put_text(&out, pipeline->name);
 	put_text(&out, state.state);
@@ -250,7 +248,7 @@ status_row(FunctionCallInfo fcinfo, const KiPipeline *pipeline)
 	put_int64(&out, totals.loaded, false);
 	put_int64(&out, totals.filtered, false);
 	put_int64(&out, totals.ignored, false);
-	put_int64(&out, 0, false);
+	put_int64(&out, open_letters, false);
 	put_int64(&out, totals.dead_letters, false);
 	put_int64(&out, ki_gap_count(pipeline->id), false);
 	put_time(&out, totals.committed_at);

@@ -23,6 +23,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "breaker.h"
 #include "catalog.h"
 #include "fault.h"
 #include "loader.h"
@@ -136,9 +137,13 @@ static void
 remember_target(KiLoader *loader, Oid target)
 {
 	KiPipeline *pipeline = loader->pipeline;
-	char	   *schema = get_namespace_name(get_rel_namespace(target));
-	char	   *name = get_rel_name(target);
+	char	   *schema;
+	char	   *name;
 
+	if (!OidIsValid(target))
+		return;					/* none, only a statement */
+	schema = get_namespace_name(get_rel_namespace(target));
+	name = get_rel_name(target);
 	if (target == pipeline->target && strcmp(name, pipeline->target_name) == 0 &&
 		strcmp(schema, pipeline->target_schema) == 0)
 		return;
@@ -451,27 +456,43 @@ ki_loader_wait_ms(const KiLoader *loader)
  * Apply
  * ------------------------------------------------------------------------
  */
-/* The bad message's place and fault, without any of its values. */
-static KiStep
-stop_for_reject(KiLoader *loader, const KiBatchResult *result)
+/* A message's place and fault, without any of its values. */
+static char *
+describe_fault(KiLoader *loader, const KiMessage *message, const KiFault *fault)
 {
-	const KiMessage *message = &loader->messages->items[result->applied];
-	const KiFault *fault = &result->fault;
 	char	   *place;
 
 	place = ki_loader_detail(loader, "Message at topic \"%s\", partition %d, offset " INT64_FORMAT " cannot be loaded",
 							 message->topic, message->partition, message->offset);
-	return ki_loader_stop(loader, "bad_message",
-						  ki_loader_detail(loader, "%s: %s (SQLSTATE %s, stage %s%s%s%s%s%s%s).",
-										   place, fault->message,
-										   unpack_sql_state(fault->sqlerrcode),
-										   fault->stage,
-										   fault->column_name ? ", column \"" : "",
-										   fault->column_name ? fault->column_name : "",
-										   fault->column_name ? "\"" : "",
-										   fault->constraint_name ? ", constraint \"" : "",
-										   fault->constraint_name ? fault->constraint_name : "",
-										   fault->constraint_name ? "\"" : ""));
+	return ki_loader_detail(loader, "%s: %s (SQLSTATE %s, stage %s%s%s%s%s%s%s).",
+							place, fault->message,
+							unpack_sql_state(fault->sqlerrcode),
+							fault->stage,
+							fault->column_name ? ", column \"" : "",
+							fault->column_name ? fault->column_name : "",
+							fault->column_name ? "\"" : "",
+							fault->constraint_name ? ", constraint \"" : "",
+							fault->constraint_name ? fault->constraint_name : "",
+							fault->constraint_name ? "\"" : "");
+}
+
+static KiStep
+stop_for_message(KiLoader *loader, const KiBatchResult *result)
+{
+	char	   *fault = describe_fault(loader,
+									   &loader->messages->items[result->applied],
+									   &result->fault);
+	const char *reason = result->stop_reason;
+	char	   *detail = fault;
+
+	if (strcmp(reason, "error_ratio") == 0)
+		detail = ki_loader_detail(loader, "One more dead letter would be more than max_error_ratio (%g) allows among the last %d messages. %s",
+								  loader->pipeline->max_error_ratio,
+								  KI_BREAKER_WINDOW, fault);
+	else if (strcmp(reason, "dead_letters_full") == 0)
+		detail = ki_loader_detail(loader, "The open dead letters take what kafka_ingest.dead_letter_max_size allows (%d kB); retry_dead_letters() and discard_dead_letters() make room. %s",
+								  ki_setting_dead_letter_max_size_kb, fault);
+	return ki_loader_stop(loader, reason, detail);
 }
 
 static int64
@@ -570,10 +591,11 @@ ki_loader_apply(KiLoader *loader, const char *end_reason)
 	if (outcome != KI_OUTCOME_DONE)
 		return KI_STEP_RELOAD;
 	loader->total_messages += result.applied;
+	loader->total_dead_letters += result.dead_letters;
 	loader->total_batches += loader->messages->count > 0;
 	ki_loader_report(loader, &result, end_reason, started);
-	if (result.has_reject)
-		step = stop_for_reject(loader, &result);
+	if (result.stop_reason)
+		step = stop_for_message(loader, &result);
 	else if (barrier->kind != KI_BARRIER_NONE)
 		step = meet_barrier(loader, barrier);
 	if (loader->messages)

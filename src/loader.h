@@ -59,6 +59,7 @@ typedef struct KiLoader
 	char	   *setback_detail;
 
 	int64		total_messages; /* applied since creation */
+	int64		total_dead_letters;
 	int64		total_batches;
 } KiLoader;
 

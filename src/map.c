@@ -201,6 +201,20 @@ ki_map_wants_headers(const KiMap *map)
 	return map->wants_headers;
 }
 
+void
+ki_map_note_error(KiMap *map)
+{
+	for (int i = 0; map->current_column && i < map->ncolumns; i++)
+		if (map->columns[i].column.name == map->current_column)
+			map->columns[i].column.is_careful = true;
+}
+
+void
+ki_map_let_raise(KiMap *map, bool may_raise)
+{
+	map->space->may_raise = may_raise;
+}
+
 const char *
 ki_map_current_column(const KiMap *map)
 {

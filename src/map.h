@@ -69,6 +69,14 @@ extern bool ki_map_key(KiMap *map, const KiMessage *message,
 extern bool ki_map_row(KiMap *map, const KiMessage *message,
 					   const KiDecoded *decoded, KiRow *row, KiFault *fault);
 
+/*
+ * The conversion of the current column raised an error.  From now on ki_map_row
+ * and ki_map_key return false with fault->is_unsure where its input function
+ * would have to be called, unless they are let raise.
+ */
+extern void ki_map_note_error(KiMap *map);
+extern void ki_map_let_raise(KiMap *map, bool may_raise);
+
 /* Name of the column whose conversion is under way; NULL: none. */
 extern const char *ki_map_current_column(const KiMap *map);
 

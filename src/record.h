@@ -49,6 +49,8 @@ typedef struct KiFault
 	const char *message;
 	const char *column_name;	/* NULL: not known */
 	const char *constraint_name;	/* NULL: none */
+	bool		is_unsure;		/* no fault yet: only an input function that
+								 * raised before can tell */
 } KiFault;
 
 #endif							/* KI_RECORD_H */

@@ -60,6 +60,7 @@ ki_loader_report(const KiLoader *loader, const KiBatchResult *result,
 	report_ranges(messages, result->applied, &batch);
 	batch.messages = result->applied;
 	batch.loaded = result->loaded;
+	batch.dead_letters = result->dead_letters;
 	batch.first_timestamp_ms = batch.last_timestamp_ms = -1;
 	if (result->applied > 0)
 	{

@@ -26,6 +26,7 @@ char	   *ki_setting_site = NULL;
 int			ki_setting_retry_backoff_max_ms = 60 * 1000;
 int			ki_setting_lock_timeout_ms = 10 * 1000;
 int			ki_setting_max_pipelines_per_role = -1;
+int			ki_setting_dead_letter_max_size_kb = 1024 * 1024;
 
 #ifdef KI_FAULTS
 static char *setting_fault = NULL;
@@ -101,6 +102,12 @@ define_reloadable(void)
 							&ki_setting_lock_timeout_ms, 10 * 1000,
 							1, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("kafka_ingest.dead_letter_max_size",
+							"Most the open dead letters of a pipeline may take before it stops.",
+							NULL,
+							&ki_setting_dead_letter_max_size_kb, 1024 * 1024,
+							1, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("kafka_ingest.max_pipelines_per_role",
 							"Most pipelines a role that is no superuser may own in a database.",
 							"-1 means no limit.",

@@ -15,6 +15,7 @@ extern char *ki_setting_site;
 extern int	ki_setting_retry_backoff_max_ms;
 extern int	ki_setting_lock_timeout_ms;
 extern int	ki_setting_max_pipelines_per_role;
+extern int	ki_setting_dead_letter_max_size_kb;
 
 extern void ki_settings_define(void);
 

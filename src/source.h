@@ -179,6 +179,13 @@ extern int	ki_source_partition_count(const KiSource *source);
 extern KiMessages *ki_messages_create(int max_messages);	/* current context */
 extern void ki_messages_release(KiMessages *messages);	/* count becomes 0 */
 
+/*
+ * Fill in the headers of a message that came from a source which was not asked
+ * for them, in the current memory context.  Raises XX001 where they cannot be
+ * read.
+ */
+extern void ki_message_load_headers(KiMessage *message);
+
 /* CRC32C over a message's key and value, as stored in positions. */
 extern uint32 ki_message_crc(const KiMessage *message);
 

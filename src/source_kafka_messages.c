@@ -215,6 +215,17 @@ ki_message_read_headers(const rd_kafka_message_t *raw, MemoryContext context,
 }
 
 void
+ki_message_load_headers(KiMessage *message)
+{
+	if (message->handle && !message->headers &&
+		!ki_message_read_headers(message->handle, CurrentMemoryContext, message))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("headers of the message at topic \"%s\", partition %d, offset " INT64_FORMAT " cannot be read",
+						message->topic, message->partition, message->offset)));
+}
+
+void
 ki_message_describe(const KiSource *source, rd_kafka_message_t *raw,
 					KiMessage *message)
 {

@@ -24,6 +24,7 @@ ki_fault_set(KiFault *fault, int sqlerrcode, const char *stage,
 	fault->message = message;
 	fault->column_name = NULL;
 	fault->constraint_name = NULL;
+	fault->is_unsure = false;
 	return false;
 }
 

@@ -29,9 +29,14 @@ ki_statement_begin(KiStatement *statement, int memory_kb)
 }
 
 bool
-ki_statement_add(KiStatement *statement, const KiMessage *message, KiFault *fault)
+ki_statement_take(KiStatement *statement, const KiMessage *message, KiFault *fault)
 {
 	return true;
+}
+
+void
+ki_statement_add(KiStatement *statement)
+{
 }
 
 void

@@ -35,11 +35,12 @@ extern bool ki_statement_wants_headers(const KiStatement *statement);
 extern void ki_statement_begin(KiStatement *statement, int memory_kb);
 
 /*
- * Add a message.  Returns false with *fault filled (stage "decode") when its
- * key or value is not of its format.
+ * Take a message: false with *fault filled (stage "decode") when its key or
+ * value is not of its format.  Add it then, or take another one instead.
  */
-extern bool ki_statement_add(KiStatement *statement, const KiMessage *message,
-							 KiFault *fault);
+extern bool ki_statement_take(KiStatement *statement, const KiMessage *message,
+							  KiFault *fault);
+extern void ki_statement_add(KiStatement *statement);
 
 /* Run the statements over what was added, and what they deferred. */
 extern void ki_statement_end(KiStatement *statement);

@@ -29,6 +29,7 @@ floors='
 0 decimal        decimal
 0 hex            hex
 0 json_tokens    json_tokens
+0 letter         letter
 0 jsonb_build    jsonb_build
 0 json_scan      json_scan json_scan_*
 0 origin         origin
@@ -59,7 +60,8 @@ floors='
 2 target         target
 2 write          write write_*
 3 advance        advance
-3 batch          batch
+3 batch          batch batch_*
+3 breaker        breaker
 3 start          start
 4 loader         loader open report resolve
 4 worker         worker
@@ -71,7 +73,7 @@ floors='
 '
 # The only edges between nouns of one floor above 1: the mapping compiles its decoder, the worker runs
 # the loader.
-edges='map>decode statement>map batch>advance worker>loader'
+edges='map>decode statement>map batch>advance batch>breaker worker>loader'
 
 function_lines=100
 median_lines=25
@@ -81,7 +83,7 @@ long_headers='source.h pipeline.h'
 long_header_lines=220
 
 # Where these may stand; everywhere else they are mistakes.
-try_files='batch.c worker.c'
+try_files='batch_isolate.c worker.c'
 cache_context_files=''
 rdkafka_files='source_kafka*'
 mimalloc_files='rdkafka_alloc.c'
