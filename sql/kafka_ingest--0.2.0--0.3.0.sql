@@ -87,3 +87,12 @@ COMMENT ON FUNCTION kafka_ingest.discard_dead_letters(text, bigint[], interval) 
 -- ---------------------------------------------------------------------------
 -- Looking
 -- ---------------------------------------------------------------------------
+
+CREATE FUNCTION kafka_ingest.preview(
+    name text, value text DEFAULT NULL, key text DEFAULT NULL, headers jsonb DEFAULT '{}', max_messages integer DEFAULT 10,
+    OUT partition integer, OUT message_offset bigint, OUT row_data jsonb, OUT unmapped text[], OUT sqlstate text, OUT error text)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'kafka_ingest_preview';
+COMMENT ON FUNCTION kafka_ingest.preview(text, text, text, jsonb, integer) IS
+'what the pipeline would write of its next messages, or of the one that is given; writes nothing';

@@ -89,6 +89,25 @@ extern const KiLetter *ki_batch_retry(KiBatch *batch,
 									  const KiMessages *messages,
 									  KiBatchResult *result);
 
+/* What would become of one message. */
+typedef struct KiPreview
+{
+	Datum		row;			/* jsonb: the columns that get a value; 0:
+								 * none */
+	const char *note;			/* what happens instead of a new row; NULL:
+								 * nothing else */
+	bool		is_bad;
+	KiLetter	letter;			/* why */
+} KiPreview;
+
+/*
+ * Try message number index of these, and leave no trace; for the owner's eyes.
+ * Runs in the caller's transaction.  What it returns lives until the next
+ * batch.
+ */
+extern void ki_batch_preview(KiBatch *batch, const KiMessages *messages,
+							 int index, KiPreview *preview);
+
 /* Was the last error raised by our own check of the target? */
 extern bool ki_batch_failed_on_target(const KiBatch *batch);
 
