@@ -1,4 +1,4 @@
-# The library works with its own SQL version and with the released one before;
+# The library works with its own SQL version and with the ones before;
 # ALTER EXTENSION UPDATE while loading interrupts it for less than 5 s and loses
 # nothing; what is upgraded is what a fresh installation makes.
 
@@ -15,7 +15,7 @@ my $kafka = KafkaBroker->shared;
 my $node = IngestCluster->new('main', extension => 0);
 my $topic = $kafka->create_topic('upgrade', partitions => 2);
 my $by_hand = $kafka->create_topic('upgrade_by_hand', partitions => 2);
-my $first = '0.1.0';
+my $first = '0.2.0';
 
 sub query
 {
@@ -59,6 +59,15 @@ is(query('SELECT count(*) FROM kafka_ingest.check_connection()'), 1, 'check_conn
 is(query("SELECT sum(high_offset) FROM kafka_ingest.topics(pattern => '$topic')"), 1000, 'topics()');
 is(query(q{SELECT count(*) FROM kafka_ingest.seek('q', start_offsets => '{"0": 0, "1": 0}', allow_duplicates => true)}), 2, 'seek()');
 query(q{SELECT kafka_ingest.alter_pipeline('q', batch_max_messages => 77); SELECT kafka_ingest.drop_pipeline('q')});
+$kafka->produce_messages($topic, { partition => 0, key => 'k', value => 'no JSON', headers => [ [ h => 'v' ] ] });
+is(query(q{SELECT kafka_ingest.wait_until_caught_up('p', '60s')}), 't', 'a bad message does not stop it');
+is(query(q{SELECT message_offset, convert_from(key, 'UTF8'), convert_from(value, 'UTF8'), stage FROM kafka_ingest.dead_letters}),
+	"$produced->{0}|k|no JSON|decode", 'but is kept in the table of old');
+is(query(q{SELECT messages, loaded, dead_letters_total FROM kafka_ingest.status}), '1001|1000|1', 'and counted');
+is( $node->psql('postgres', q{SELECT kafka_ingest.alter_pipeline('p', max_messages_per_second => 10)}, stderr => \my $refused),
+	3, 'an option that has no column there');
+like($refused, qr/needs the SQL objects of kafka_ingest $newest.*ALTER EXTENSION kafka_ingest UPDATE/s, 'is refused');
+$produced->{0}++;
 query('BEGIN; ALTER EXTENSION kafka_ingest UPDATE; ROLLBACK');
 is(query('SELECT sql FROM kafka_ingest.version()'), $first, 'an upgrade that is rolled back changes nothing');
 
@@ -77,16 +86,17 @@ ok($producer->is_running, 'it loads on while messages come');
 my $more = $producer->finish;
 $produced->{$_} += $more->{$_} foreach keys %$more;
 is(query(q{SELECT kafka_ingest.wait_until_caught_up('p', '60s')}), 't', 'to the end');
-$node->ledger_check('target', $topic, $produced);
+is_deeply([ split /\|/, query('SELECT count(*), count(DISTINCT id) FROM target') ], [ 13000, 13000 ], 'each of the good messages once');
 my $gap = query(q{SELECT extract(epoch FROM max(gap)) FROM (
 	SELECT written_at - lag(written_at) OVER (ORDER BY written_at) AS gap FROM target WHERE id >= 1000) q});
 cmp_ok($gap, '<', 5, "the longest time without a row is $gap s");
 is($node->worker_pid('p'), $pid, 'by the same worker');
-is(query(q{SELECT messages, loaded, gaps FROM kafka_ingest.status}), '13000|13000|0', 'status counts on');
+is(query(q{SELECT messages, loaded, gaps FROM kafka_ingest.status}), '13001|13000|0', 'status counts on');
 unlike(slurp_file($node->logfile), qr/PANIC|terminated by signal/, 'nothing crashed');
 
 is(query('SELECT library, sql FROM kafka_ingest.version()'), "$newest|$newest", 'version() shows the new SQL version');
-is(query('SELECT write_method FROM kafka_ingest.pipelines'), 'multi_insert', 'and a view what is new in it');
+is(query(q{SELECT mode, on_tombstone FROM kafka_ingest.pipelines}), 'append|skip', 'and a view what is new in it');
+is(query(q{SELECT loaded, failed FROM kafka_ingest.retry_dead_letters('p')}), '0|1', 'the dead letter is still there');
 
 # ---- upgraded is as new --------------------------------------------------------------
 
@@ -174,6 +184,9 @@ cmp_ok(scalar(@$fresh), '>', 300, scalar(@$fresh) . ' facts about a fresh instal
 cmp_ok($kinds{$_} // 0, '>', 0, "there is a $_ among them")
   foreach ('member', 'function', 'view', 'column', 'constraint', 'index', 'sequence', 'type', 'wrapper', 'comment', 'initial privileges', 'extension', 'dumped');
 is_deeply($upgraded, $fresh, 'upgraded, it is what a fresh installation makes');
+query('CREATE DATABASE oldest');
+query(q{CREATE EXTENSION kafka_ingest VERSION '0.1.0'; ALTER EXTENSION kafka_ingest UPDATE}, 'oldest');
+is_deeply(facts('oldest'), $fresh, 'from the first version on, too');
 
 # Were it not, the comparison would say so.
 query(q{REVOKE SELECT ON kafka_ingest.gaps FROM PUBLIC; COMMENT ON FUNCTION kafka_ingest.pause(text) IS 'another'}, 'fresh');
