@@ -7,7 +7,8 @@
 # What the documents say beside the text, in comments before a block:
 #   <!-- produce topic=T [partitions=N] [key=F] [key-json=F] [header=N:V] -->
 #       the lines of the block are messages, put into the partitions by turns;
-#       their key is the value of the field F, or the object {"F": "p-77"}
+#       their key is the value of the field F, or the object {"F": "p-77"}; a
+#       line that ends in null is a tombstone
 #   <!-- fails SQLSTATE -->      the last statement of the block must fail so
 #   <!-- not run: why -->        cannot be run as it stands
 # A block of text right behind one of SQL is the end of its output.
@@ -144,6 +145,7 @@ sub messages_of
 			$line =~ /"\Q$field\E": "?([^",}]*)/ or die "no key in $line";
 			$message{key} = $1;
 		}
+		$message{value} = undef if $line =~ /\} null$/;
 		$message{key} = "{\"$options->{'key-json'}\": \"p-77\"}" if $options->{'key-json'};
 		$message{headers} = [ [ split /:/, $options->{header} ] ] if $options->{header};
 		push @messages, \%message;
