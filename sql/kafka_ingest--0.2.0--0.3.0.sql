@@ -19,7 +19,8 @@ ALTER TABLE kafka_ingest.pipeline
     ADD COLUMN delete_when jsonb,
     ADD COLUMN start_group text,
     ADD COLUMN on_offset_lost text NOT NULL DEFAULT 'stop',
-    ADD COLUMN max_messages_per_second integer;
+    ADD COLUMN max_messages_per_second integer,
+    ADD COLUMN vanished_topics text;
 
 -- What nobody chose follows the mode from now on.
 UPDATE kafka_ingest.pipeline SET on_tombstone = NULL WHERE on_tombstone = 'skip';

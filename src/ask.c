@@ -1,6 +1,6 @@
 /*
  * ask.c
- *	  Questions a session puts to the broker about a pipeline's topic.
+ *	  Questions a session puts to the broker about a pipeline's topics.
  */
 #include "postgres.h"
 
@@ -25,7 +25,7 @@ ki_ask_open(const KiPipeline *pipeline)
 	options.connection = ki_connection_load(pipeline->connection,
 											pipeline->owner,
 											pipeline->properties, false);
-	options.topic = pipeline->topic;
+	options.topics = pipeline->topic;
 	options.group_id = pipeline->group_id[0] ? pipeline->group_id : "kafka_ingest";
 	options.memory_bytes = (int64) ki_setting_worker_memory_kb * 1024;
 	return ki_source_create(&options);
@@ -77,11 +77,14 @@ ki_ask_points(KiSource *source, const KiPipeline *pipeline,
 	points = palloc0(sizeof(KiStartPoint) * (cluster.npartitions + 1));
 	for (int i = 0; i < cluster.npartitions; i++)
 	{
-		if (!ki_pipeline_reads(pipeline, cluster.partitions[i].partition))
+		const KiTopicPartition *partition = &cluster.partitions[i];
+
+		if (!ki_pipeline_reads(pipeline, partition->topic, partition->partition))
 			continue;
-		points[n].partition = cluster.partitions[i].partition;
-		while (ki_start_resolve(source, pipeline->topic, start,
-								NETWORK_WAIT_MS, &points[n]) != KI_ANSWER_OK)
+		points[n].topic = partition->topic;
+		points[n].partition = partition->partition;
+		while (ki_start_resolve(source, start, NETWORK_WAIT_MS,
+								&points[n]) != KI_ANSWER_OK)
 		{
 			if (GetCurrentTimestamp() >= deadline)
 				return NULL;

@@ -1,6 +1,6 @@
 /*
  * ask.h
- *	  Questions a session puts to the broker about a pipeline's topic
+ *	  Questions a session puts to the broker about a pipeline's topics
  *	  (floor 5).
  */
 #ifndef KI_ASK_H
@@ -10,7 +10,7 @@
 #include "start.h"
 
 /*
- * Start a client for a pipeline's topic, with the owner's credentials, in the
+ * Start a client for a pipeline's topics, with the owner's credentials, in the
  * current memory context.
  */
 extern KiSource *ki_ask_open(const KiPipeline *pipeline);
@@ -18,8 +18,8 @@ extern KiSource *ki_ask_open(const KiPipeline *pipeline);
 /*
  * Where a start lies in every partition the pipeline reads; waits for the
  * broker until the deadline.  Returns NULL when the time is over (the answer
- * that is missing is in ki_source_trouble) or, with *is_missing, when the
- * topic does not exist.
+ * that is missing is in ki_source_trouble) or, with *is_missing, when no
+ * topic of its exists.
  */
 extern KiStartPoint *ki_ask_points(KiSource *source, const KiPipeline *pipeline,
 								   const KiStart *start, TimestampTz deadline,

@@ -28,6 +28,7 @@
 
 #include "catalog.h"
 #include "settings.h"
+#include "topics.h"
 
 /* Columns of kafka_ingest.pipeline. */
 enum
@@ -44,8 +45,8 @@ enum
 	/* from 0.3.0 on */
 	COL_STATEMENT, COL_FILTER, COL_MODE, COL_KEY_COLUMNS, COL_NEWER_BY,
 	COL_DELETE_WHEN, COL_START_GROUP, COL_ON_OFFSET_LOST,
-	COL_MAX_MESSAGES_PER_SECOND,
-	NCOLS = COL_MAX_MESSAGES_PER_SECOND
+	COL_MAX_MESSAGES_PER_SECOND, COL_VANISHED_TOPICS,
+	NCOLS = COL_VANISHED_TOPICS
 };
 
 
@@ -146,6 +147,7 @@ load_start(KiPipeline *pipeline, const Row *row)
 	pipeline->on_offset_lost = row_text(row, COL_ON_OFFSET_LOST);
 	pipeline->partitions = row_array(row, COL_PARTITIONS);
 	pipeline->resolved = DatumGetBool(row->values[COL_RESOLVED]);
+	pipeline->vanished_topics = row_text(row, COL_VANISHED_TOPICS);
 	pipeline->cluster_id = row_text(row, COL_CLUSTER_ID);
 }
 
@@ -297,6 +299,7 @@ put_start(Row *row, const KiPipeline *pipeline)
 	put_text(row, COL_ON_OFFSET_LOST, pipeline->on_offset_lost);
 	put_pointer(row, COL_PARTITIONS, pipeline->partitions);
 	row->values[COL_RESOLVED] = BoolGetDatum(pipeline->resolved);
+	put_text(row, COL_VANISHED_TOPICS, pipeline->vanished_topics);
 	put_text(row, COL_CLUSTER_ID, pipeline->cluster_id);
 }
 
@@ -314,7 +317,10 @@ put_state(Row *row, const KiPipeline *pipeline)
 	put_time(row, COL_CHANGED_AT, pipeline->changed_at, false);
 }
 
-/* With the tables of 0.2.0 what has no column must be at its default. */
+/*
+ * With the tables of 0.2.0 what has no column must be at its default.  That a
+ * topic vanished is only remembered by the process then.
+ */
 static void
 check_missing(Row *row, int natts)
 {
@@ -324,7 +330,8 @@ check_missing(Row *row, int natts)
 		return;
 	for (int col = natts + 1; col <= NCOLS; col++)
 		is_default = is_default && (row->nulls[col] || col == COL_MODE ||
-									col == COL_ON_OFFSET_LOST);
+									col == COL_ON_OFFSET_LOST ||
+									col == COL_VANISHED_TOPICS);
 	if (!is_default ||
 		strcmp(row_text(row, COL_MODE), "append") != 0 ||
 		strcmp(row_text(row, COL_ON_OFFSET_LOST), "stop") != 0)
@@ -520,11 +527,14 @@ ki_pipeline_count_of(Oid owner)
 }
 
 bool
-ki_pipeline_reads(const KiPipeline *pipeline, int32 partition)
+ki_pipeline_reads(const KiPipeline *pipeline, const char *topic,
+				  int32 partition)
 {
 	int			n;
 	int32	   *chosen;
 
+	if (!ki_topics_match(pipeline->topic, topic))
+		return false;
 	if (!pipeline->partitions)
 		return true;
 	n = ArrayGetNItems(ARR_NDIM(pipeline->partitions),
@@ -534,6 +544,13 @@ ki_pipeline_reads(const KiPipeline *pipeline, int32 partition)
 		if (chosen[i] == partition)
 			return true;
 	return false;
+}
+
+bool
+ki_pipeline_misses(const KiPipeline *pipeline, const char *topic)
+{
+	return pipeline->vanished_topics &&
+		ki_topics_match(pipeline->vanished_topics, topic);
 }
 
 bool

@@ -46,8 +46,12 @@ extern void ki_pipeline_store(KiPipeline *pipeline, bool bump_version);
 extern void ki_pipeline_delete(int32 id);
 extern int	ki_pipeline_count_of(Oid owner);
 
-/* Does the pipeline read this partition, by its option partitions? */
-extern bool ki_pipeline_reads(const KiPipeline *pipeline, int32 partition);
+/* Does the pipeline read this partition, by its topics and partitions? */
+extern bool ki_pipeline_reads(const KiPipeline *pipeline, const char *topic,
+							  int32 partition);
+
+/* Is this one of its topics that vanished? */
+extern bool ki_pipeline_misses(const KiPipeline *pipeline, const char *topic);
 
 /* Is a connection used?  *pipeline: by which (palloc'd). */
 extern bool ki_catalog_connection_in_use(const char *connection,

@@ -107,6 +107,7 @@ forget_positions(KiPipeline *pipeline)
 {
 	ki_position_delete_all(pipeline->id);
 	pipeline->resolved = false;
+	pipeline->vanished_topics = NULL;
 	pipeline->cluster_id = NULL;
 	pipeline->stop.reason = NULL;
 	pipeline->stop.detail = NULL;
@@ -157,6 +158,7 @@ replace(KiPipeline *pipeline)
 	pipeline->start_offsets = stored->start_offsets;
 	pipeline->start_group = stored->start_group;
 	pipeline->resolved = stored->resolved;
+	pipeline->vanished_topics = stored->vanished_topics;
 	pipeline->cluster_id = stored->cluster_id;
 	pipeline->guard = stored->guard;
 	note_mode(pipeline, stored->mode);

@@ -71,6 +71,7 @@ static const KiTransaction in_block = {begin_in_block, commit_in_block};
 
 typedef struct KiGoal
 {
+	const char *topic;
 	int32		partition;
 	int64		end;
 } KiGoal;
@@ -194,6 +195,8 @@ note_ends(Run *run)
 										(loader->npositions + 1) * sizeof(KiGoal));
 	for (int i = 0; i < loader->npositions; i++)
 	{
+		run->goals[i].topic = MemoryContextStrdup(loader->life_context,
+												  loader->positions[i].topic);
 		run->goals[i].partition = loader->positions[i].partition;
 		run->goals[i].end = loader->stable_offsets[i];
 	}
@@ -201,13 +204,26 @@ note_ends(Run *run)
 }
 
 static bool
+has_reached(const KiLoader *loader, const KiGoal *goal)
+{
+	for (int i = 0; i < loader->npositions; i++)
+	{
+		const KiPosition *position = &loader->positions[i];
+
+		if (position->partition == goal->partition &&
+			position->next_offset < goal->end &&
+			strcmp(position->topic, goal->topic) == 0)
+			return false;
+	}
+	return true;
+}
+
+static bool
 has_reached_ends(const Run *run)
 {
-	for (int g = 0; g < run->ngoals; g++)
-		for (int i = 0; i < run->loader->npositions; i++)
-			if (run->loader->positions[i].partition == run->goals[g].partition &&
-				run->loader->positions[i].next_offset < run->goals[g].end)
-				return false;
+	for (int i = 0; i < run->ngoals; i++)
+		if (!has_reached(run->loader, &run->goals[i]))
+			return false;
 	return true;
 }
 

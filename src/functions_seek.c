@@ -19,6 +19,7 @@
 #include "catalog.h"
 #include "owned.h"
 #include "slot.h"
+#include "topics.h"
 
 PG_FUNCTION_INFO_V1(kafka_ingest_seek);
 
@@ -79,16 +80,17 @@ ask_broker(Seek *seek)
 }
 
 static const KiStartPoint *
-point_of(const Seek *seek, int32 partition)
+point_of(const Seek *seek, const char *topic, int32 partition)
 {
 	for (int i = 0; i < seek->npoints; i++)
-		if (seek->points[i].partition == partition)
+		if (seek->points[i].partition == partition &&
+			strcmp(seek->points[i].topic, topic) == 0)
 			return &seek->points[i];
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("pipeline \"%s\" does not read partition %d of topic \"%s\"",
-					seek->pipeline->name, partition, seek->pipeline->topic),
-			 errdetail("The topic has %d partitions that it reads.", seek->npoints)));
+					seek->pipeline->name, partition, topic),
+			 errdetail("There are %d partitions that it reads.", seek->npoints)));
 	return NULL;				/* not reached */
 }
 
@@ -99,14 +101,14 @@ check_move(const Seek *seek, const KiStartPoint *point, int64 old_offset)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("offset " INT64_FORMAT " is beyond the end of topic \"%s\" partition %d",
-						point->offset, seek->pipeline->topic, point->partition),
+						point->offset, point->topic, point->partition),
 				 errdetail("The partition ends at offset " INT64_FORMAT ".",
 						   point->stable_offset)));
 	if (point->offset < point->low_offset)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("offset " INT64_FORMAT " is before the beginning of topic \"%s\" partition %d",
-						point->offset, seek->pipeline->topic, point->partition),
+						point->offset, point->topic, point->partition),
 				 errdetail("The partition begins at offset " INT64_FORMAT ".",
 						   point->low_offset)));
 	if (point->offset < old_offset && !seek->allow_duplicates &&
@@ -128,7 +130,7 @@ record_gap(const Seek *seek, const KiStartPoint *point, int64 old_offset)
 		old_offset = point->low_offset; /* it had not begun */
 	if (point->offset <= old_offset)
 		return;
-	gap.topic = seek->pipeline->topic;
+	gap.topic = point->topic;
 	gap.partition = point->partition;
 	gap.from_offset = old_offset;
 	gap.to_offset = point->offset - 1;
@@ -138,29 +140,31 @@ record_gap(const Seek *seek, const KiStartPoint *point, int64 old_offset)
 }
 
 static void
-move_one(FunctionCallInfo fcinfo, Seek *seek, int32 partition)
+move_one(FunctionCallInfo fcinfo, Seek *seek, const KiOffset *offset)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	const KiStartPoint *point = point_of(seek, partition);
-	KiPositionRow *row = ki_position_find(seek->pipeline->id,
-										  seek->pipeline->topic, partition);
+	const KiStartPoint *point = point_of(seek, offset->topic, offset->partition);
+	KiPositionRow *row = ki_position_find(seek->pipeline->id, point->topic,
+										  point->partition);
 	int64		old_offset = row ? row->at.next_offset : -1;
 	Datum		values[4];
 	bool		nulls[4] = {false};
 
 	check_move(seek, point, old_offset);
-	ki_position_move(seek->pipeline->id, seek->pipeline->topic, partition,
+	ki_position_move(seek->pipeline->id, point->topic, point->partition,
 					 point->offset);
 	record_gap(seek, point, old_offset);
-	values[0] = CStringGetTextDatum(seek->pipeline->topic);
-	values[1] = Int32GetDatum(partition);
+	values[0] = CStringGetTextDatum(point->topic);
+	values[1] = Int32GetDatum(point->partition);
 	values[2] = Int64GetDatum(old_offset);
 	nulls[2] = old_offset < 0;
 	values[3] = Int64GetDatum(point->offset);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-	appendStringInfo(&seek->what, "%spartition %d from " INT64_FORMAT " to " INT64_FORMAT,
-					 seek->what.len ? ", " : "", partition, old_offset,
-					 point->offset);
+	appendStringInfoString(&seek->what, seek->what.len ? ", " : "");
+	if (!ki_topics_is_one(seek->pipeline->topic))
+		appendStringInfo(&seek->what, "topic \"%s\" ", point->topic);
+	appendStringInfo(&seek->what, "partition %d from " INT64_FORMAT " to " INT64_FORMAT,
+					 point->partition, old_offset, point->offset);
 }
 
 /* The place is a new one: what stopped for the old one may go on. */
@@ -213,7 +217,7 @@ kafka_ingest_seek(PG_FUNCTION_ARGS)
 						name),
 				 errhint("Call seek() again.")));
 	for (int i = 0; i < seek.noffsets; i++)
-		move_one(fcinfo, &seek, seek.offsets[i].partition);
+		move_one(fcinfo, &seek, &seek.offsets[i]);
 	finish(&seek);
 	PG_RETURN_VOID();
 }

@@ -118,8 +118,8 @@ lag_of(const KiPipeline *pipeline, const KiPositionRow *row)
 	Lag			lag = {0};
 
 	lag.view.low_offset = lag.view.stable_offset = lag.view.high_offset = -1;
-	if (!ki_watermark_get(MyDatabaseId, pipeline->id, row->at.partition,
-						  &lag.view))
+	if (!ki_watermark_get(MyDatabaseId, pipeline->id, row->at.topic,
+						  row->at.partition, &lag.view))
 		return lag;
 	if (TimestampDifferenceExceeds(lag.view.at, GetCurrentTimestamp(),
 								   LAG_IS_OLD_MS))
@@ -179,8 +179,8 @@ total(const KiPipeline *pipeline)
 	{
 		KiPositionRow *row = lfirst(cell);
 		Lag			lag = lag_of(pipeline, row);
-		bool		is_read = strcmp(row->at.topic, pipeline->topic) == 0 &&
-		ki_pipeline_reads(pipeline, row->at.partition);
+		bool		is_read = ki_pipeline_reads(pipeline, row->at.topic,
+												row->at.partition);
 
 		totals.partitions += is_read;
 		totals.messages += row->messages;
@@ -191,10 +191,12 @@ total(const KiPipeline *pipeline)
 		totals.committed_at = Max(totals.committed_at, row->committed_at);
 		totals.last_timestamp_ms = Max(totals.last_timestamp_ms,
 									   row->at.last_timestamp_ms);
-		if (is_read)
+
+		/* A topic that is gone has no lag. */
+		if (is_read && !ki_pipeline_misses(pipeline, row->at.topic))
 			add_lag(&totals, &lag);
 	}
-	totals.is_lag_known = totals.is_lag_known && totals.partitions > 0;
+	totals.is_lag_known = totals.is_lag_known && totals.lag_at != 0;
 	return totals;
 }
 
@@ -293,8 +295,11 @@ partition_row(FunctionCallInfo fcinfo, const KiPipeline *pipeline,
 {
 	Out			out = {0};
 	Lag			lag = lag_of(pipeline, row);
-	int			pid = ki_pipeline_reads(pipeline, row->at.partition) ?
-	ki_state_worker_pid(pipeline, row->at.partition) : 0;
+	int			pid = 0;
+
+	if (ki_pipeline_reads(pipeline, row->at.topic, row->at.partition) &&
+		!ki_pipeline_misses(pipeline, row->at.topic))
+		pid = ki_state_worker_pid(pipeline, row->at.topic, row->at.partition);
 
 	put_text(&out, pipeline->name);
 	put_text(&out, row->at.topic);
@@ -335,20 +340,43 @@ kafka_ingest_partition_status_rows(PG_FUNCTION_ARGS)
  * ------------------------------------------------------------------------
  */
 
-/* {"topic": {"0": [first, last], …}} */
+/* The ranges of the topic whose name begins there. */
+static void
+append_ranges(StringInfo buf, const KiBatchReport *batch, int topic)
+{
+	const char *separator = "";
+
+	appendStringInfo(buf, "\"%s\": {", batch->topics + topic);
+	for (int i = 0; i < batch->nranges; i++)
+	{
+		const KiBatchRange *range = &batch->ranges[i];
+
+		if (range->topic != topic)
+			continue;
+		appendStringInfo(buf, "%s\"%d\": [" INT64_FORMAT ", " INT64_FORMAT "]",
+						 separator, range->partition, range->first_offset,
+						 range->last_offset);
+		separator = ", ";
+	}
+	appendStringInfoChar(buf, '}');
+}
+
+/* {"topic": {"0": [first, last], …}, …} */
 static Datum
 offsets_json(const KiBatchReport *batch)
 {
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "{\"%s\": {", batch->topic);
-	for (int i = 0; i < batch->nranges; i++)
-		appendStringInfo(&buf, "%s\"%d\": [" INT64_FORMAT ", " INT64_FORMAT "]",
-						 i ? ", " : "", batch->ranges[i].partition,
-						 batch->ranges[i].first_offset,
-						 batch->ranges[i].last_offset);
-	appendStringInfoString(&buf, "}}");
+	appendStringInfoChar(&buf, '{');
+	for (int topic = 0; topic < batch->topics_len;
+		 topic += strlen(batch->topics + topic) + 1)
+	{
+		if (topic > 0)
+			appendStringInfoString(&buf, ", ");
+		append_ranges(&buf, batch, topic);
+	}
+	appendStringInfoChar(&buf, '}');
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
 }
 

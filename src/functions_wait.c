@@ -24,6 +24,7 @@ PG_FUNCTION_INFO_V1(kafka_ingest_wait_for);
 /* A place that must be passed: next_offset must become at least this. */
 typedef struct Goal
 {
+	const char *topic;			/* NULL: every topic that has the partition */
 	int32		partition;
 	int64		next_offset;
 } Goal;
@@ -50,27 +51,44 @@ check_moves(const KiPipeline *pipeline)
 			 errhint("Once the cause is mended, resume() tries again; seek() goes on elsewhere.") : 0));
 }
 
+/* Topics that are gone are not waited for by their number alone. */
+static bool
+is_meant(const KiPipeline *pipeline, const KiPositionRow *row, const Goal *goal)
+{
+	if (row->at.partition != goal->partition ||
+		!ki_pipeline_reads(pipeline, row->at.topic, row->at.partition))
+		return false;
+	return goal->topic ? strcmp(row->at.topic, goal->topic) == 0 :
+		!ki_pipeline_misses(pipeline, row->at.topic);
+}
+
+static bool
+is_past(const KiPipeline *pipeline, List *rows, const Goal *goal)
+{
+	bool		is_there = false;
+	ListCell   *cell;
+
+	foreach(cell, rows)
+	{
+		KiPositionRow *row = lfirst(cell);
+
+		if (!is_meant(pipeline, row, goal))
+			continue;
+		if (row->at.next_offset < goal->next_offset)
+			return false;
+		is_there = true;
+	}
+	return is_there;
+}
+
 static bool
 is_reached(const KiPipeline *pipeline, const Goal *goals, int ngoals)
 {
 	List	   *rows = ki_position_all(pipeline->id);
 
 	for (int i = 0; i < ngoals; i++)
-	{
-		bool		is_past = false;
-		ListCell   *cell;
-
-		foreach(cell, rows)
-		{
-			KiPositionRow *row = lfirst(cell);
-
-			if (row->at.partition == goals[i].partition &&
-				strcmp(row->at.topic, pipeline->topic) == 0)
-				is_past = row->at.next_offset >= goals[i].next_offset;
-		}
-		if (!is_past)
+		if (!is_past(pipeline, rows, &goals[i]))
 			return false;
-	}
 	return true;
 }
 
@@ -132,6 +150,7 @@ ask_ends(const KiPipeline *pipeline, TimestampTz deadline, int *ngoals)
 		goals = palloc0(sizeof(Goal) * (*ngoals + 1));
 		for (int i = 0; i < *ngoals; i++)
 		{
+			goals[i].topic = points[i].topic;
 			goals[i].partition = points[i].partition;
 			goals[i].next_offset = points[i].offset;
 		}
@@ -184,6 +203,7 @@ kafka_ingest_wait_for(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("arguments \"partition\" and \"message_offset\" must not be null")));
+	goal.topic = NULL;
 	goal.partition = PG_GETARG_INT32(1);
 	if (goal.partition < 0 || PG_GETARG_INT64(2) < 0 ||
 		PG_GETARG_INT64(2) == PG_INT64_MAX)

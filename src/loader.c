@@ -29,6 +29,7 @@
 #include "loader.h"
 #include "lock.h"
 #include "settings.h"
+#include "topics.h"
 #include "watermark.h"
 
 #define LINGER_MS 5				/* a caught-up batch waits for company */
@@ -97,6 +98,9 @@ ki_loader_reset(KiLoader *loader)
 	loader->positions = NULL;
 	loader->ends = NULL;
 	loader->stable_offsets = NULL;
+	loader->position_context = NULL;
+	loader->missing_reason = loader->missing_detail = NULL;
+	loader->has_new_topics = false;
 	loader->connection = NULL;
 	loader->phase = KI_PHASE_CONFIGURATION;
 	loader->missing_answers = 0;
@@ -176,40 +180,47 @@ store_target(KiLoader *loader)
 	ki_transaction_commit(loader->transaction);
 }
 
+/* Is this position among those this worker reads? */
+static bool
+is_ours(const KiLoader *loader, const KiPosition *position)
+{
+	const KiPipeline *pipeline = loader->pipeline;
+
+	if (!ki_pipeline_reads(pipeline, position->topic, position->partition))
+		return false;
+	return loader->worker == KI_ALL_PARTITIONS ||
+		ki_topics_worker(pipeline->topic, position->topic, position->partition,
+						 pipeline->workers) == loader->worker;
+}
+
 void
 ki_loader_read_positions(KiLoader *loader)
 {
-	List	   *rows = ki_position_all(loader->pipeline->id);
-	Size		capacity = list_length(rows) + 1;
+	MemoryContext old;
+	List	   *rows;
+	Size		capacity;
 	ListCell   *cell;
 
-	if (loader->positions)
-	{
-		pfree(loader->positions);
-		pfree(loader->ends);
-		pfree(loader->stable_offsets);
-	}
-	loader->positions = MemoryContextAllocZero(loader->load_context,
-											   capacity * sizeof(KiPosition));
-	loader->ends = MemoryContextAllocZero(loader->load_context,
-										  capacity * sizeof(int64));
-	loader->stable_offsets = MemoryContextAllocZero(loader->load_context,
-													capacity * sizeof(int64));
+	if (!loader->position_context)
+		loader->position_context = AllocSetContextCreate(loader->load_context,
+														 "kafka_ingest positions",
+														 ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(loader->position_context);
+	old = MemoryContextSwitchTo(loader->position_context);
+	rows = ki_position_all(loader->pipeline->id);
+	capacity = list_length(rows) + 1;
+	loader->positions = palloc0(capacity * sizeof(KiPosition));
+	loader->ends = palloc0(capacity * sizeof(int64));
+	loader->stable_offsets = palloc0(capacity * sizeof(int64));
 	loader->npositions = 0;
 	foreach(cell, rows)
 	{
 		KiPositionRow *row = lfirst(cell);
 
-		if (strcmp(row->at.topic, loader->pipeline->topic) != 0 ||
-			!ki_pipeline_reads(loader->pipeline, row->at.partition))
-			continue;
-		if (loader->worker == KI_ALL_PARTITIONS ||
-			row->at.partition % loader->pipeline->workers == loader->worker)
-		{
-			loader->positions[loader->npositions] = row->at;
-			loader->positions[loader->npositions++].topic = loader->pipeline->topic;
-		}
+		if (is_ours(loader, &row->at))
+			loader->positions[loader->npositions++] = row->at;
 	}
+	MemoryContextSwitchTo(old);
 }
 
 static void
@@ -377,7 +388,7 @@ take_ends(KiLoader *loader)
 
 	for (int i = 0; i < loader->npositions; i++)
 		loader->ends[i] = may_pass ?
-			ki_source_end(loader->source, loader->positions[i].partition) : -1;
+			ki_source_end(loader->source, i) : -1;
 }
 
 static bool
@@ -496,10 +507,11 @@ stop_for_message(KiLoader *loader, const KiBatchResult *result)
 }
 
 static int64
-position_of(const KiLoader *loader, int32 partition)
+position_of(const KiLoader *loader, const KiBarrier *barrier)
 {
-	for (int i = 0; i < loader->npositions; i++)
-		if (loader->positions[i].partition == partition)
+	for (int i = 0; barrier->topic && i < loader->npositions; i++)
+		if (loader->positions[i].partition == barrier->partition &&
+			strcmp(loader->positions[i].topic, barrier->topic) == 0)
 			return loader->positions[i].next_offset;
 	return -1;
 }
@@ -524,9 +536,13 @@ barrier_reason(KiBarrierKind kind)
 static bool
 is_last_barrier(KiLoader *loader, const KiBarrier *barrier, int64 at)
 {
+	const char *topic = barrier->topic ? barrier->topic : "";
+
 	if (barrier->partition != loader->barrier_partition ||
-		at != loader->barrier_offset)
+		at != loader->barrier_offset ||
+		strcmp(topic, loader->barrier_topic) != 0)
 		loader->nbarriers = 0;
+	strlcpy(loader->barrier_topic, topic, sizeof(loader->barrier_topic));
 	loader->barrier_partition = barrier->partition;
 	loader->barrier_offset = at;
 	if (barrier->kind != KI_BARRIER_OTHER)
@@ -543,17 +559,17 @@ is_last_barrier(KiLoader *loader, const KiBarrier *barrier, int64 at)
 static KiStep
 meet_barrier(KiLoader *loader, const KiBarrier *barrier)
 {
-	int64		at = position_of(loader, barrier->partition);
+	int64		at = position_of(loader, barrier);
 	const KiTrouble *trouble = ki_source_trouble(loader->source);
 	const char *reason = barrier_reason(barrier->kind);
 	char	   *detail;
 
-	if (barrier->partition < 0)
+	if (!barrier->topic)
 		detail = ki_loader_detail(loader, "Topic \"%s\" cannot be read: %s",
 								  loader->pipeline->topic, barrier->detail);
 	else
 		detail = ki_loader_detail(loader, "Topic \"%s\" partition %d cannot be read at or after offset " INT64_FORMAT ": %s",
-								  loader->pipeline->topic, barrier->partition, at,
+								  barrier->topic, barrier->partition, at,
 								  barrier->detail);
 	if (barrier->kind == KI_BARRIER_OTHER && trouble->reason)
 		reason = MemoryContextStrdup(loader->load_context, trouble->reason);
@@ -632,7 +648,12 @@ ki_loader_trouble(const KiLoader *loader, const char **reason,
 
 		*reason = trouble->reason;
 		*detail = trouble->detail;
-		if (!trouble->reason && loader->missing_answers > 0)
+		if (!trouble->reason && !loader->is_open && loader->missing_reason)
+		{
+			*reason = loader->missing_reason;
+			*detail = loader->missing_detail;
+		}
+		else if (!trouble->reason && loader->missing_answers > 0)
 		{
 			*reason = "topic_missing";
 			*detail = "The topic, or a partition of it, does not exist at the broker; loading begins when it does.";
@@ -647,10 +668,11 @@ ki_loader_observe(KiLoader *loader)
 	int			nstats;
 	const KiPartitionStat *stats = ki_source_stats(loader->source, &nstats, &at);
 	KiWatermark *views;
-	int			nviews = 0;
 	static TimestampTz last_at = 0;
 
-	if (ki_source_partition_count(loader->source) > loader->npartitions)
+	ki_watch_look(loader);
+	if (loader->has_new_topics ||
+		ki_source_partition_count(loader->source) > loader->npartitions)
 		return KI_STEP_RELOAD;
 
 	/* Statistics go on while the broker is silent, but tell nothing new. */
@@ -660,17 +682,14 @@ ki_loader_observe(KiLoader *loader)
 	views = palloc(sizeof(KiWatermark) * (nstats + 1));
 	for (int i = 0; i < nstats; i++)
 	{
-		/* Of other workers' partitions nothing is known here. */
-		if (position_of(loader, stats[i].partition) < 0)
-			continue;
-		views[nviews].partition = stats[i].partition;
-		views[nviews].low_offset = stats[i].low_offset;
-		views[nviews].stable_offset = stats[i].stable_offset;
-		views[nviews].high_offset = stats[i].high_offset;
-		views[nviews].at = at;
-		nviews++;
+		views[i].topic = stats[i].topic;
+		views[i].partition = stats[i].partition;
+		views[i].low_offset = stats[i].low_offset;
+		views[i].stable_offset = stats[i].stable_offset;
+		views[i].high_offset = stats[i].high_offset;
+		views[i].at = at;
 	}
-	ki_watermark_set(MyDatabaseId, loader->pipeline_id, views, nviews);
+	ki_watermark_set(MyDatabaseId, loader->pipeline_id, views, nstats);
 	pfree(views);
 	return KI_STEP_OK;
 }

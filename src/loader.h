@@ -44,15 +44,25 @@ typedef struct KiLoader
 	int64	   *ends;			/* as many; -1: not at the end */
 	int64	   *stable_offsets; /* as many; the log's end when it was opened */
 	int			npositions;
-	int			npartitions;	/* the topic's, as of opening */
+	MemoryContext position_context; /* of these; in load_context */
+	int			npartitions;	/* of topics read by name, as of opening */
 	int			missing_answers;	/* in a row: no such topic */
 	TimestampTz missing_since;
+	const char *missing_reason; /* why a topic read by its name is left out
+								 * while others are read; NULL: none is */
+	char	   *missing_detail;
+
+	/* which topics there were, see watch.c */
+	uint64		seen_topics;
+	TimestampTz looked_at;
+	bool		has_new_topics; /* others than were opened */
 
 	TimestampTz first_at;		/* first message of the batch; 0: none */
 	TimestampTz idle_since;		/* nothing collected since */
 
 	/* barriers met at the same place, one after the other */
 	int			nbarriers;
+	char		barrier_topic[KI_TOPIC_MAX + 1];
 	int32		barrier_partition;
 	int64		barrier_offset;
 	const char *setback_reason; /* why the client was destroyed; NULL: was not */
@@ -99,9 +109,14 @@ extern KiStep ki_loader_collect(KiLoader *loader, const char **end_reason);
 /* Apply what was collected, move over trailing control records. */
 extern KiStep ki_loader_apply(KiLoader *loader, const char *end_reason);
 
-/* What is wrong on the broker's side: reason and detail. */
+/*
+ * What is wrong on the broker's side: reason and detail.  That a topic is left
+ * out while others are read counts only for the latter function (watch.c).
+ */
 extern void ki_loader_trouble(const KiLoader *loader, const char **reason,
 							  const char **detail);
+extern void ki_loader_shortcoming(const KiLoader *loader, const char **reason,
+								  const char **detail);
 
 /* Milliseconds until a step has something to do without being woken. */
 extern long ki_loader_wait_ms(const KiLoader *loader);
@@ -131,6 +146,36 @@ extern KiStep ki_loader_stop(KiLoader *loader, const char *reason,
  * partitions.
  */
 extern KiStep ki_resolve_positions(KiLoader *loader, const KiCluster *cluster);
-extern KiStep ki_resolve_missing_topic(KiLoader *loader);
+extern KiStep ki_resolve_missing_topic(KiLoader *loader,
+									   const KiCluster *cluster);
+
+/*
+ * Topics that come and go (watch.c).  First note what a person should know of
+ * topics that are read by their names.
+ */
+extern void ki_watch_note_missing(KiLoader *loader, const KiCluster *cluster);
+
+/* Is it too early to say that what is missing is not there? */
+extern bool ki_watch_bears(KiLoader *loader, const KiCluster *cluster,
+						   const char *vanished);
+
+/* Leave out the positions of topics that are not there; note what is. */
+extern void ki_watch_opened(KiLoader *loader, const KiCluster *cluster);
+
+/* Look now and then whether there are other topics than were opened. */
+extern void ki_watch_look(KiLoader *loader);
+
+/*
+ * The topics with positions that are not there, as a comma list; NULL: none.
+ * Those we may not see do not count.
+ */
+extern char *ki_watch_vanished(List *rows, const KiPipeline *pipeline,
+							   const KiCluster *cluster);
+
+/*
+ * In the transaction that stores first positions: a topic that vanished or
+ * came back is an event.
+ */
+extern void ki_watch_store(KiPipeline *stored, char *vanished);
 
 #endif							/* KI_LOADER_H */

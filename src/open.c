@@ -24,7 +24,7 @@ create_source(KiLoader *loader)
 	KiSourceOptions options = {0};
 
 	options.connection = loader->connection;
-	options.topic = loader->pipeline->topic;
+	options.topics = loader->pipeline->topic;
 	options.group_id = loader->pipeline->group_id[0] ? loader->pipeline->group_id :
 		"kafka_ingest";
 	options.memory_bytes = (int64) ki_setting_worker_memory_kb * 1024;
@@ -127,17 +127,22 @@ try_open(KiLoader *loader)
 	ki_source_serve(loader->source);
 	answer = ki_source_cluster(loader->source, NETWORK_WAIT_MS, &cluster);
 	if (answer == KI_ANSWER_MISSING)
-		return ki_resolve_missing_topic(loader);
-	loader->missing_answers = 0;
+		return ki_resolve_missing_topic(loader, &cluster);
 	if (answer != KI_ANSWER_OK)
+	{
+		loader->missing_answers = 0;
 		return KI_STEP_TROUBLE;
-	loader->npartitions = cluster.npartitions;
+	}
+	loader->npartitions = ki_source_partition_count(loader->source);
+	ki_watch_note_missing(loader, &cluster);
 	step = check_cluster(loader, &cluster);
 	if (step == KI_STEP_OK)
 		step = ki_resolve_positions(loader, &cluster);
 	if (step != KI_STEP_OK)
 		return step;
+	loader->missing_answers = 0;
 	reload_positions(loader);
+	ki_watch_opened(loader, &cluster);
 	return assign(loader);
 }
 

@@ -43,7 +43,7 @@ typedef struct KiPipeline
 	Oid			owner;
 	char	   *owner_name;
 	char	   *connection;		/* name of the foreign server */
-	char	   *topic;
+	char	   *topic;			/* a name, a pattern, a list: see topics.h */
 	Oid			target;			/* InvalidOid: none, only a statement */
 	char	   *target_schema;	/* NULL: no target */
 	char	   *target_name;
@@ -78,6 +78,9 @@ typedef struct KiPipeline
 	bool		paused;
 	bool		resolved;		/* first contact happened: partitions without
 								 * a position start at 0 */
+	char	   *vanished_topics;	/* with positions, but not at the broker
+									 * when last looked; a comma list; NULL:
+									 * none */
 	char	   *cluster_id;		/* NULL: not seen yet */
 	KiStop		stop;
 	KiGuard		guard;

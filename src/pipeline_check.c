@@ -29,6 +29,7 @@
 #include "settings.h"
 #include "source.h"
 #include "target.h"
+#include "topics.h"
 
 static void
 check_name(const char *name)
@@ -43,27 +44,6 @@ check_name(const char *name)
 				 errmsg("name of pipeline \"%s\" is too long", name),
 				 errdetail("It has %d bytes; the most is %d.",
 						   (int) strlen(name), NAMEDATALEN - 1)));
-}
-
-static void
-check_topic(const char *topic)
-{
-	size_t		len = strlen(topic);
-	size_t		legal = strspn(topic, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
-
-	if (strpbrk(topic, ",*") != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("topic lists and patterns are not supported yet"),
-				 errdetail("The topic given is \"%s\".", topic),
-				 errhint("Create a pipeline for each topic.")));
-	if (len == 0 || len > KI_TOPIC_MAX || legal != len ||
-		strcmp(topic, ".") == 0 || strcmp(topic, "..") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("illegal topic name \"%s\"", topic),
-				 errdetail("A topic name has 1 to %d letters, digits, dots, underscores and hyphens.",
-						   KI_TOPIC_MAX)));
 }
 
 static void
@@ -273,7 +253,7 @@ void
 ki_pipeline_check(const KiPipeline *pipeline)
 {
 	check_name(pipeline->name);
-	check_topic(pipeline->topic);
+	ki_topics_check(pipeline->topic);
 	check_sizes(pipeline);
 	check_start(pipeline);
 	check_fit(pipeline);

@@ -9,18 +9,40 @@
 
 #include "loader.h"
 
+/* Where the name of a topic is kept, at the end if need be; -1: no room. */
+static int
+find_topic(KiBatchReport *report, const char *topic)
+{
+	int			at = 0;
+
+	while (at < report->topics_len)
+	{
+		if (strcmp(report->topics + at, topic) == 0)
+			return at;
+		at += strlen(report->topics + at) + 1;
+	}
+	if (at + strlen(topic) + 1 > KI_BATCH_TOPICS)
+		return -1;
+	strcpy(report->topics + at, topic);
+	report->topics_len = at + strlen(topic) + 1;
+	return at;
+}
+
 /* The range of a partition, a new one if need be; NULL: too many. */
 static KiBatchRange *
 find_range(KiBatchReport *report, const KiRun *run)
 {
+	int			topic = find_topic(report, run->topic);
 	int			k;
 
 	for (k = 0; k < report->nranges; k++)
-		if (report->ranges[k].partition == run->partition)
+		if (report->ranges[k].partition == run->partition &&
+			report->ranges[k].topic == topic)
 			return &report->ranges[k];
-	if (k == KI_BATCH_PARTITIONS)
+	if (k == KI_BATCH_PARTITIONS || topic < 0)
 		return NULL;
 	report->nranges++;
+	report->ranges[k].topic = topic;
 	report->ranges[k].partition = run->partition;
 	report->ranges[k].first_offset = run->first_offset;
 	return &report->ranges[k];
@@ -56,7 +78,6 @@ ki_loader_report(const KiLoader *loader, const KiBatchResult *result,
 	memset(&batch, 0, sizeof(batch));
 	batch.pid = MyProcPid;
 	batch.finished_at = GetCurrentTimestamp();
-	strlcpy(batch.topic, loader->pipeline->topic, sizeof(batch.topic));
 	report_ranges(messages, result->applied, &batch);
 	batch.messages = result->applied;
 	batch.loaded = result->loaded;

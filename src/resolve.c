@@ -18,7 +18,6 @@
 #include "start.h"
 
 #define NETWORK_WAIT_MS 1000
-#define ABSENT_AFTER_MS 2000	/* a topic nobody knows for so long is absent */
 
 static bool
 has_position(List *rows, const char *topic, int32 partition)
@@ -35,10 +34,24 @@ has_position(List *rows, const char *topic, int32 partition)
 	return false;
 }
 
-/* The chosen partitions without a position, as points; in a transaction. */
+static bool
+has_topic(List *rows, const char *topic)
+{
+	ListCell   *cell;
+
+	foreach(cell, rows)
+		if (strcmp(((KiPositionRow *) lfirst(cell))->at.topic, topic) == 0)
+		return true;
+	return false;
+}
+
+/*
+ * The chosen partitions without a position, as points; in a transaction.  And
+ * the other way round, the topics with positions that are not there.
+ */
 static KiStartPoint *
 missing_positions(const KiPipeline *pipeline, const KiCluster *cluster,
-				  int *npoints)
+				  int *npoints, char **vanished)
 {
 	List	   *rows = ki_position_all(pipeline->id);
 	KiStartPoint *points = palloc0(sizeof(KiStartPoint) * (cluster->npartitions + 1));
@@ -46,13 +59,17 @@ missing_positions(const KiPipeline *pipeline, const KiCluster *cluster,
 
 	for (int i = 0; i < cluster->npartitions; i++)
 	{
+		const char *topic = cluster->partitions[i].topic;
 		int32		partition = cluster->partitions[i].partition;
 
-		if (ki_pipeline_reads(pipeline, partition) &&
-			!has_position(rows, pipeline->topic, partition))
-			points[n++].partition = partition;
+		if (!ki_pipeline_reads(pipeline, topic, partition) ||
+			has_position(rows, topic, partition))
+			continue;
+		points[n].topic = topic;
+		points[n++].partition = partition;
 	}
 	*npoints = n;
+	*vanished = ki_watch_vanished(rows, pipeline, cluster);
 	return points;
 }
 
@@ -76,11 +93,11 @@ store_point(const KiPipeline *pipeline, const KiStartPoint *point, bool is_late)
 {
 	KiGap		gap = {0};
 
-	ki_position_insert(pipeline->id, pipeline->topic, point->partition,
+	ki_position_insert(pipeline->id, point->topic, point->partition,
 					   is_late ? 0 : point->offset);
 	if (is_late || point->offset <= point->low_offset)
 		return;
-	gap.topic = pipeline->topic;
+	gap.topic = point->topic;
 	gap.partition = point->partition;
 	gap.from_offset = point->low_offset;
 	gap.to_offset = Min(point->offset, point->stable_offset) - 1;
@@ -91,12 +108,28 @@ store_point(const KiPipeline *pipeline, const KiStartPoint *point, bool is_late)
 }
 
 /*
+ * In the transaction that stores the points, before: a topic that has no
+ * position yet joins.
+ */
+static void
+note_joined(const KiPipeline *stored, List *rows, const KiStartPoint *points,
+			int npoints)
+{
+	for (int i = 0; i < npoints; i++)
+		if ((i == 0 || strcmp(points[i].topic, points[i - 1].topic) != 0) &&
+			!has_topic(rows, points[i].topic))
+			ki_event_insert(stored, "topic_joined",
+							psprintf("topic \"%s\" is read from offset 0 on",
+									 points[i].topic));
+}
+
+/*
  * Store what was found, unless the configuration changed or another worker
  * was faster (then its numbers hold).
  */
 static KiStep
 store(KiLoader *loader, const KiStartPoint *points, int npoints,
-	  const char *cluster_id)
+	  const char *cluster_id, char *vanished)
 {
 	KiPipeline *stored;
 	KiStep		step = KI_STEP_OK;
@@ -112,9 +145,12 @@ store(KiLoader *loader, const KiStartPoint *points, int npoints,
 	else
 	{
 		rows = ki_position_all(stored->id);
+		if (stored->resolved)
+			note_joined(stored, rows, points, npoints);
 		for (int i = 0; i < npoints; i++)
-			if (!has_position(rows, stored->topic, points[i].partition))
+			if (!has_position(rows, points[i].topic, points[i].partition))
 				store_point(stored, &points[i], stored->resolved);
+		ki_watch_store(stored, vanished);
 		stored->resolved = true;
 		if (cluster_id && !stored->cluster_id)
 			stored->cluster_id = pstrdup(cluster_id);
@@ -125,6 +161,8 @@ store(KiLoader *loader, const KiStartPoint *points, int npoints,
 	if (step != KI_STEP_OK)
 		return step;
 	loader->pipeline->resolved = true;
+	loader->pipeline->vanished_topics = vanished ?
+		MemoryContextStrdup(loader->load_context, vanished) : NULL;
 	if (cluster_id && !loader->pipeline->cluster_id)
 		loader->pipeline->cluster_id = MemoryContextStrdup(loader->load_context,
 														   cluster_id);
@@ -137,9 +175,16 @@ stop_for_start(KiLoader *loader, const KiStartPoint *point)
 {
 	return ki_loader_stop(loader, "offset_lost",
 						  ki_loader_detail(loader, "The pipeline was to start topic \"%s\" partition %d at offset " INT64_FORMAT ", but the partition holds offsets from " INT64_FORMAT " up to " INT64_FORMAT ". Use seek() to say where to start.",
-										   loader->pipeline->topic, point->partition,
+										   point->topic, point->partition,
 										   point->offset, point->low_offset,
 										   point->stable_offset - 1));
+}
+
+/* Both are lists in the order of the positions. */
+static bool
+is_same(const char *vanished, const char *stored)
+{
+	return strcmp(vanished ? vanished : "", stored ? stored : "") == 0;
 }
 
 KiStep
@@ -149,47 +194,49 @@ ki_resolve_positions(KiLoader *loader, const KiCluster *cluster)
 	KiStart		start;
 	KiStartPoint *points;
 	int			npoints;
+	char	   *vanished;
 	MemoryContext old = CurrentMemoryContext;
 
 	ki_transaction_begin(loader->transaction);
 	MemoryContextSwitchTo(old);
-	points = missing_positions(pipeline, cluster, &npoints);
+	points = missing_positions(pipeline, cluster, &npoints, &vanished);
 	start = start_of(pipeline);
 	ki_transaction_commit(loader->transaction);
 	MemoryContextSwitchTo(old);
 
+	if (ki_watch_bears(loader, cluster, vanished))
+		return KI_STEP_TROUBLE;
 	for (int i = 0; i < npoints && !pipeline->resolved; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (ki_start_resolve(loader->source, pipeline->topic, &start,
-							 NETWORK_WAIT_MS, &points[i]) != KI_ANSWER_OK)
+		if (ki_start_resolve(loader->source, &start, NETWORK_WAIT_MS,
+							 &points[i]) != KI_ANSWER_OK)
 			return KI_STEP_TROUBLE;
 		if (points[i].offset < points[i].low_offset ||
 			points[i].offset > points[i].stable_offset)
 			return stop_for_start(loader, &points[i]);
 	}
 	if (npoints == 0 && pipeline->resolved &&
-		(pipeline->cluster_id || !cluster->cluster_id))
+		(pipeline->cluster_id || !cluster->cluster_id) &&
+		is_same(vanished, pipeline->vanished_topics))
 		return KI_STEP_OK;
-	return store(loader, points, npoints, cluster->cluster_id);
+	return store(loader, points, npoints, cluster->cluster_id, vanished);
 }
 
 KiStep
-ki_resolve_missing_topic(KiLoader *loader)
+ki_resolve_missing_topic(KiLoader *loader, const KiCluster *cluster)
 {
 	KiStep		step = KI_STEP_OK;
 
-	/*
-	 * A broker that catches up after its start may not know it yet, so wait
-	 * for a second answer.  Only "latest" means something else for a topic
-	 * that was not there: all of it is new.
-	 */
 	if (loader->missing_answers++ == 0)
 		loader->missing_since = GetCurrentTimestamp();
-	if (!loader->pipeline->resolved &&
-		strcmp(loader->pipeline->start_from, "latest") == 0 &&
-		TimestampDifferenceExceeds(loader->missing_since, GetCurrentTimestamp(),
-								   ABSENT_AFTER_MS))
-		step = store(loader, NULL, 0, NULL);
+
+	/*
+	 * Before first contact only "latest" means something else for a topic
+	 * that was not there: all of it is new.
+	 */
+	if (loader->pipeline->resolved ||
+		strcmp(loader->pipeline->start_from, "latest") == 0)
+		step = ki_resolve_positions(loader, cluster);
 	return step == KI_STEP_OK ? KI_STEP_TROUBLE : step;
 }

@@ -19,6 +19,7 @@
 #define KI_REASON_MAX 32
 #define KI_RECENT_BATCHES 100
 #define KI_BATCH_PARTITIONS 32	/* partitions shown of one batch */
+#define KI_BATCH_TOPICS 512		/* bytes for the names of their topics */
 #define KI_RATE_SECONDS 10
 
 /* What the process says it does. */
@@ -34,6 +35,7 @@ typedef enum KiActivity
 
 typedef struct KiBatchRange
 {
+	int32		topic;			/* where its name begins in topics */
 	int32		partition;
 	int64		first_offset;
 	int64		last_offset;
@@ -43,8 +45,9 @@ typedef struct KiBatchReport
 {
 	int			pid;
 	TimestampTz finished_at;
-	char		topic[256];
-	int			nranges;		/* at most KI_BATCH_PARTITIONS are kept */
+	char		topics[KI_BATCH_TOPICS];	/* names, each with its zero */
+	int			topics_len;		/* bytes used of them */
+	int			nranges;		/* what has no room here or there is not kept */
 	KiBatchRange ranges[KI_BATCH_PARTITIONS];
 	int64		messages;
 	int64		loaded;

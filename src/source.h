@@ -1,6 +1,6 @@
 /*
  * source.h
- *	  Where messages come from: one assigned consumer of one topic (floor 2).
+ *	  Where messages come from: one assigned consumer of some topics (floor 2).
  *
  * source_kafka.c is the only file that sees librdkafka.  Nothing here calls
  * PostgreSQL from a foreign thread: no callback is ever registered, logs and
@@ -14,6 +14,7 @@
 
 #include "connection.h"
 #include "message.h"
+#include "nodes/pg_list.h"
 #include "storage/latch.h"
 
 typedef struct KiSource KiSource;
@@ -22,7 +23,8 @@ typedef struct KiSource KiSource;
 typedef enum KiAnswer
 {
 	KI_ANSWER_OK,
-	KI_ANSWER_MISSING,			/* no such topic or partition */
+	KI_ANSWER_MISSING,			/* no such topic, of a list none; no such
+								 * partition */
 	KI_ANSWER_NONE				/* no answer (yet): see ki_source_trouble */
 } KiAnswer;
 
@@ -41,6 +43,7 @@ typedef struct KiTrouble
 /* A partition as the client library's statistics saw it last. */
 typedef struct KiPartitionStat
 {
+	const char *topic;			/* lives as long as the source */
 	int32		partition;
 	int64		low_offset;		/* -1: unknown */
 	int64		stable_offset;	/* last stable offset; -1: unknown */
@@ -64,14 +67,17 @@ typedef enum KiBarrierKind
 typedef struct KiBarrier
 {
 	KiBarrierKind kind;
-	int32		partition;
+	const char *topic;			/* NULL: about no partition; lives as long as
+								 * the source */
+	int32		partition;		/* -1 without a topic */
 	const char *detail;			/* the library's text; lives in the source */
 } KiBarrier;
 
 typedef struct KiSourceOptions
 {
 	const KiConnection *connection;
-	const char *topic;			/* NULL: no topic, for broker-wide questions */
+	const char *topics;			/* as a pipeline names them, see topics.h;
+								 * NULL: none, for broker-wide questions */
 	const char *group_id;		/* never empty: the library wants one */
 	int64		memory_bytes;	/* bound of the prefetch over all partitions */
 	bool		want_headers;
@@ -98,8 +104,12 @@ typedef struct KiCluster
 	int32		controller_id;	/* -1: not told */
 	KiBroker   *brokers;
 	int			nbrokers;
-	KiTopicPartition *partitions;	/* of the asked topic, or of all */
+	KiTopicPartition *partitions;	/* of the topics read, or of all */
 	int			npartitions;
+	List	   *topics;			/* the names of these topics, char * */
+	List	   *missing;		/* topics read by their names that do not
+								 * exist, char * */
+	List	   *denied;			/* … that we may not see */
 } KiCluster;
 
 /* --- life --- */
@@ -118,14 +128,20 @@ extern void ki_source_close(KiSource *source);
 /* --- questions, each at most wait_ms on the network --- */
 extern KiAnswer ki_source_cluster(KiSource *source, int wait_ms,
 								  KiCluster *cluster);
+
+/*
+ * The same beside reading: no answer says nothing about the broker's health.
+ * False: there was none.
+ */
+extern bool ki_source_look(KiSource *source, int wait_ms, KiCluster *cluster);
 extern KiAnswer ki_source_watermarks(KiSource *source, const char *topic,
 									 int32 partition, int wait_ms,
 									 int64 *low_offset, int64 *stable_offset);
 
 /* First offset at or after a timestamp; the end when there is none. */
-extern KiAnswer ki_source_offset_at(KiSource *source, int32 partition,
-									int64 timestamp_ms, int wait_ms,
-									int64 *offset);
+extern KiAnswer ki_source_offset_at(KiSource *source, const char *topic,
+									int32 partition, int64 timestamp_ms,
+									int wait_ms, int64 *offset);
 
 /* --- reading --- */
 
@@ -156,11 +172,12 @@ extern int	ki_source_collect(KiSource *source, KiMessages *messages,
 extern const KiBarrier *ki_source_barrier(const KiSource *source);
 
 /*
- * The end of a partition that was reached (the last PARTITION_EOF), when
- * everything before it was delivered; -1: not at the end.  Trailing control
- * records make it larger than the last message's offset + 1.
+ * The end of the partition of the i-th position assigned, if it was reached
+ * (the last PARTITION_EOF) and everything before it was delivered; -1: not at
+ * the end.  Trailing control records make it larger than the last message's
+ * offset + 1.
  */
-extern int64 ki_source_end(const KiSource *source, int32 partition);
+extern int64 ki_source_end(const KiSource *source, int i);
 
 /* --- health --- */
 
@@ -168,11 +185,14 @@ extern int64 ki_source_end(const KiSource *source, int32 partition);
 extern void ki_source_serve(KiSource *source);
 extern const KiTrouble *ki_source_trouble(const KiSource *source);
 
-/* As of the last statistics (once a second); *at is when, 0: never. */
+/*
+ * As of the last statistics (once a second), in the order of the positions
+ * assigned; *at is when, 0: never.
+ */
 extern const KiPartitionStat *ki_source_stats(const KiSource *source,
 											  int *nstats, TimestampTz *at);
 
-/* Partitions the topic has by the last metadata seen; 0: unknown. */
+/* Partitions of topics read by their names, by the last metadata seen. */
 extern int	ki_source_partition_count(const KiSource *source);
 
 /* --- messages --- */

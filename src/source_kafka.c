@@ -122,8 +122,9 @@ destroy_source(void *arg)
 		rd_kafka_metadata_destroy(source->metadata);
 	close_queue(&source->message_queue);
 	close_queue(&source->main_queue);
-	if (source->handle)
-		rd_kafka_topic_destroy(source->handle);
+	for (int i = 0; i < source->ntopics; i++)
+		if (source->topics[i].handle)
+			rd_kafka_topic_destroy(source->topics[i].handle);
 	if (source->conf)
 		rd_kafka_conf_destroy(source->conf);
 	if (source->client)
@@ -240,6 +241,7 @@ make_source(const KiSourceOptions *options)
 	source->pipe[0] = source->pipe[1] = -1;
 	source->want_headers = options->want_headers;
 	source->barrier.partition = -1;
+	source->last_topic = -1;
 	dlist_init(&source->holdings);
 	callback->func = destroy_source;
 	callback->arg = source;
@@ -255,14 +257,40 @@ ki_source_create(const KiSourceOptions *options)
 
 	copy_secrets(source, options->connection);
 	source->brokers = pstrdup(options->connection->brokers);
-	if (options->topic)
-		source->topic = pstrdup(options->topic);
+	if (options->topics)
+		source->wanted = pstrdup(options->topics);
 	source->health.answered_at = GetCurrentTimestamp();
 	open_pipe(source);
 	ki_source_configure(source, options);
 	start_client(source);
 	MemoryContextSwitchTo(before);
 	return source;
+}
+
+/* --- topics --- */
+
+/* The number of a topic, which is a new one if need be. */
+int
+ki_source_topic(KiSource *source, const char *name)
+{
+	KiSourceTopic *topic;
+
+	for (int i = 0; i < source->ntopics; i++)
+		if (strcmp(source->topics[i].name, name) == 0)
+			return i;
+	if (source->ntopics == source->max_topics)
+	{
+		int			more = Max(source->max_topics * 2, 8);
+		Size		size = sizeof(KiSourceTopic) * more;
+
+		source->topics = source->topics ? repalloc(source->topics, size) :
+			MemoryContextAlloc(source->context, size);
+		source->max_topics = more;
+	}
+	topic = &source->topics[source->ntopics];
+	memset(topic, 0, sizeof(KiSourceTopic));
+	topic->name = MemoryContextStrdup(source->context, name);
+	return source->ntopics++;
 }
 
 /* --- waking up --- */

@@ -4,7 +4,7 @@
  *	  they may include rdkafka.h (floor 2).
  *
  * Everything of a source lives in its own memory context; a reset callback
- * there gives back what is not PostgreSQL's: messages, queues, the topic, the
+ * there gives back what is not PostgreSQL's: messages, queues, topics, the
  * client, the pipe - in this order, since each holds on to the next.
  */
 #ifndef KI_SOURCE_KAFKA_H
@@ -21,9 +21,23 @@
 #define KI_TAKE_MAX 1000		/* messages taken from the queue in one go */
 #define KI_LOG_MEMORY 16		/* log lines whose repetition is noticed */
 
+/* A topic that is read, or asked about by its name. */
+typedef struct KiSourceTopic
+{
+	const char *name;			/* never freed before the source: messages and
+								 * barriers point to it */
+	rd_kafka_topic_t *handle;	/* for metadata, and so that it is in the
+								 * statistics; NULL: not asked by name */
+	const rd_kafka_topic_t *seen;	/* as messages name it; NULL: not yet */
+	int			partition_count;	/* with a handle; 0: unknown */
+	int		   *reading_of;		/* by partition number; -1: not read */
+	int			reading_limit;	/* length of reading_of */
+} KiSourceTopic;
+
 /* A partition that is being read. */
 typedef struct KiReading
 {
+	int			topic;			/* number in source->topics */
 	int32		partition;
 	int64		next_offset;	/* the next offset to deliver */
 	int64		check_offset;	/* last_offset while it is to be compared
@@ -77,7 +91,7 @@ typedef struct KiHealth
 struct KiSource
 {
 	MemoryContext context;		/* of all this */
-	char	   *topic;			/* NULL: none */
+	char	   *wanted;			/* topics as a pipeline names them; NULL: none */
 	char	   *brokers;		/* as configured, for messages */
 	char	  **secrets;		/* to be masked in every text of the library */
 	int			nsecrets;
@@ -90,17 +104,18 @@ struct KiSource
 
 	rd_kafka_conf_t *conf;		/* until the client takes it */
 	rd_kafka_t *client;
-	rd_kafka_topic_t *handle;	/* the topic, for metadata; NULL: not yet */
 	rd_kafka_queue_t *main_queue;	/* errors, logs, statistics */
 	rd_kafka_queue_t *message_queue;	/* messages, consumer errors, ends */
 	rd_kafka_event_t *event;	/* being looked at */
 	const struct rd_kafka_metadata *metadata;	/* being looked at */
 	int			pipe[2];		/* the library writes when a queue fills */
 
-	KiReading  *readings;
+	KiSourceTopic *topics;		/* only ever more of them */
+	int			ntopics;
+	int			max_topics;		/* allocated length of topics */
+	int			last_topic;		/* number of the last message's; -1: none */
+	KiReading  *readings;		/* in the order of the positions assigned */
 	int			nreadings;
-	int		   *reading_of;		/* by partition number; -1: not read */
-	int			reading_limit;	/* length of reading_of */
 
 	rd_kafka_message_t *taken[KI_TAKE_MAX];
 	int			ntaken;
@@ -113,7 +128,6 @@ struct KiSource
 	char		barrier_detail[KI_TEXT_SIZE];
 	dlist_head	holdings;		/* KiHolding: they hold messages of ours */
 
-	int			partition_count;	/* of the topic; 0: unknown */
 	KiHealth	health;
 };
 
@@ -126,22 +140,24 @@ typedef struct KiHolding
 	MemoryContext headers_context;	/* of the header arrays */
 } KiHolding;
 
+/* source_kafka.c */
+extern int	ki_source_topic(KiSource *source, const char *name);
+
 /* source_kafka_conf.c */
 extern void ki_source_configure(KiSource *source,
 								const KiSourceOptions *options);
 
 /* source_kafka_read.c */
-extern KiReading *ki_source_reading(const KiSource *source, int32 partition);
 extern void ki_source_block(KiSource *source, KiBarrierKind kind,
-							int32 partition, const char *detail);
+							const KiReading *reading, const char *detail);
 extern void ki_source_drop_taken(KiSource *source);
 
 /* source_kafka_messages.c */
 extern void ki_source_release_holdings(KiSource *source);
 extern void ki_messages_add(KiMessages *messages);
 extern void ki_holding_adopt(KiSource *source, KiHolding *holding);
-extern void ki_message_describe(const KiSource *source,
-								rd_kafka_message_t *raw, KiMessage *message);
+extern void ki_message_describe(const char *topic, rd_kafka_message_t *raw,
+								KiMessage *message);
 extern size_t ki_message_headers_len(const rd_kafka_message_t *raw);
 extern bool ki_message_read_headers(const rd_kafka_message_t *raw,
 									MemoryContext context,
@@ -156,8 +172,8 @@ extern bool ki_source_error_denies(rd_kafka_resp_err_t err);
 extern bool ki_source_error_missing(rd_kafka_resp_err_t err);
 extern void ki_source_complain(KiSource *source, rd_kafka_resp_err_t err,
 							   const char *what);
-extern void ki_source_topic_trouble(KiSource *source, rd_kafka_resp_err_t err,
-									const char *what);
+extern void ki_source_topic_trouble(KiSource *source, const char *topic,
+									rd_kafka_resp_err_t err, const char *what);
 extern void ki_source_answered(KiSource *source);
 extern void ki_source_unanswered(KiSource *source, rd_kafka_resp_err_t err);
 

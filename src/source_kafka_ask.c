@@ -21,6 +21,8 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "topics.h"
+
 #define SLICE_MIN_MS 100
 #define SLICE_MAX_MS 1000
 #define PAUSE_MS 50				/* after an answer that came too soon */
@@ -74,8 +76,9 @@ ask(KiSource *source, Question question, void *about, int wait_ms)
 	}
 }
 
+/* topic: what the question was about. */
 static KiAnswer
-conclude(KiSource *source, rd_kafka_resp_err_t err)
+conclude(KiSource *source, const char *topic, rd_kafka_resp_err_t err)
 {
 	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
@@ -83,7 +86,7 @@ conclude(KiSource *source, rd_kafka_resp_err_t err)
 		return KI_ANSWER_OK;
 	}
 	if (is_final(err))
-		ki_source_topic_trouble(source, err, NULL);
+		ki_source_topic_trouble(source, topic, err, NULL);
 	else
 		ki_source_unanswered(source, err);
 	return ki_source_error_missing(err) ? KI_ANSWER_MISSING : KI_ANSWER_NONE;
@@ -131,29 +134,28 @@ copy_brokers(const struct rd_kafka_metadata *metadata, KiCluster *cluster)
 	}
 }
 
+/* Add a topic to what the cluster has. */
 static void
-copy_partitions(const struct rd_kafka_metadata *metadata, KiCluster *cluster)
+copy_topic(const struct rd_kafka_metadata_topic *topic, KiCluster *cluster)
 {
-	int			count = 0;
+	Size		size = sizeof(KiTopicPartition) *
+	(cluster->npartitions + topic->partition_cnt);
+	char	   *name = pstrdup(topic->topic);
 
-	for (int i = 0; i < metadata->topic_cnt; i++)
-		count += metadata->topics[i].partition_cnt;
-	cluster->partitions = palloc0(sizeof(KiTopicPartition) * Max(count, 1));
-	for (int i = 0; i < metadata->topic_cnt; i++)
+	if (topic->partition_cnt == 0)
+		return;
+	cluster->partitions = cluster->partitions ?
+		repalloc(cluster->partitions, size) : palloc(size);
+	for (int i = 0; i < topic->partition_cnt; i++)
 	{
-		const struct rd_kafka_metadata_topic *topic = &metadata->topics[i];
-		char	   *name = pstrdup(topic->topic);
+		KiTopicPartition *partition;
 
-		for (int j = 0; j < topic->partition_cnt; j++)
-		{
-			KiTopicPartition *partition;
-
-			partition = &cluster->partitions[cluster->npartitions++];
-			partition->topic = name;
-			partition->partition = topic->partitions[j].id;
-			partition->leader = topic->partitions[j].leader;
-		}
+		partition = &cluster->partitions[cluster->npartitions++];
+		partition->topic = name;
+		partition->partition = topic->partitions[i].id;
+		partition->leader = topic->partitions[i].leader;
 	}
+	cluster->topics = lappend(cluster->topics, name);
 }
 
 /* The library keeps the cluster's id with any metadata: no waiting. */
@@ -163,7 +165,6 @@ copy_cluster(KiSource *source, KiCluster *cluster)
 	char	   *id = rd_kafka_clusterid(source->client, 0);
 	char		kept[KI_TEXT_SIZE];
 
-	memset(cluster, 0, sizeof(*cluster));
 	if (id != NULL)
 	{
 		strlcpy(kept, id, sizeof(kept));
@@ -172,34 +173,126 @@ copy_cluster(KiSource *source, KiCluster *cluster)
 	}
 	cluster->controller_id = rd_kafka_controllerid(source->client, 0);
 	copy_brokers(source->metadata, cluster);
-	copy_partitions(source->metadata, cluster);
 }
 
-/* NULL for a name no topic can have. */
-static rd_kafka_topic_t *
-topic_handle(KiSource *source)
+/* All topics, or those that match a pattern of ours. */
+static rd_kafka_resp_err_t
+ask_all(KiSource *source, int wait_ms, KiCluster *cluster)
 {
-	if (source->handle == NULL)
-		source->handle = rd_kafka_topic_new(source->client, source->topic,
-											NULL);
-	return source->handle;
+	rd_kafka_resp_err_t err = ask(source, ask_metadata, NULL, wait_ms);
+
+	for (int i = 0; err == RD_KAFKA_RESP_ERR_NO_ERROR &&
+		 i < source->metadata->topic_cnt; i++)
+		if (source->wanted == NULL ||
+			ki_topics_match(source->wanted, source->metadata->topics[i].topic))
+			copy_topic(&source->metadata->topics[i], cluster);
+	return err;
+}
+
+/*
+ * One topic by its name; the library goes on to keep an eye on it.  There is
+ * no handle for a name no topic can have.
+ */
+static rd_kafka_resp_err_t
+ask_named(KiSource *source, const char *name, int wait_ms, KiCluster *cluster)
+{
+	int			number = ki_source_topic(source, name);
+	KiSourceTopic *topic = &source->topics[number]; /* after it may move */
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
+
+	if (topic->handle == NULL)
+		topic->handle = rd_kafka_topic_new(source->client, name, NULL);
+	if (topic->handle != NULL)
+		err = ask(source, ask_metadata, topic->handle, wait_ms);
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR && source->metadata->topic_cnt == 1)
+	{
+		copy_topic(&source->metadata->topics[0], cluster);
+		topic->partition_count = source->metadata->topics[0].partition_cnt;
+	}
+	return err;
+}
+
+static bool
+has_string(List *list, const char *string)
+{
+	ListCell   *cell;
+
+	foreach(cell, list)
+		if (strcmp(lfirst(cell), string) == 0)
+		return true;
+	return false;
+}
+
+/*
+ * The topics read by their names.  One that is not there is no error while
+ * another one is; *about becomes the name of what the error is about.
+ */
+static rd_kafka_resp_err_t
+ask_names(KiSource *source, int wait_ms, KiCluster *cluster, const char **about)
+{
+	rd_kafka_resp_err_t first = RD_KAFKA_RESP_ERR_NO_ERROR;
+	ListCell   *cell;
+
+	foreach(cell, ki_topics_names(source->wanted))
+	{
+		char	   *name = lfirst(cell);
+		rd_kafka_resp_err_t err;
+
+		if (has_string(cluster->topics, name))
+			continue;
+		err = ask_named(source, name, wait_ms, cluster);
+		if (err != RD_KAFKA_RESP_ERR_NO_ERROR && !is_final(err))
+			return err;
+		if (ki_source_error_missing(err))
+			cluster->missing = lappend(cluster->missing, name);
+		else if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+			cluster->denied = lappend(cluster->denied, name);
+		if (first == RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
+			first = err;
+			*about = name;
+		}
+	}
+	return cluster->topics == NIL ? first : RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+/* *about becomes what an error is about. */
+static rd_kafka_resp_err_t
+ask_topics(KiSource *source, int wait_ms, KiCluster *cluster,
+		   const char **about)
+{
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
+	bool		asks_all = source->wanted == NULL ||
+	ki_topics_has_pattern(source->wanted);
+
+	memset(cluster, 0, sizeof(*cluster));
+	*about = source->wanted;
+	if (asks_all)
+		err = ask_all(source, wait_ms, cluster);
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR && source->wanted != NULL)
+		err = ask_names(source, wait_ms, cluster, about);
+	if (source->metadata != NULL && err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		copy_cluster(source, cluster);
+	forget_metadata(source);
+	return err;
 }
 
 KiAnswer
 ki_source_cluster(KiSource *source, int wait_ms, KiCluster *cluster)
 {
-	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
+	const char *about;
+	rd_kafka_resp_err_t err = ask_topics(source, wait_ms, cluster, &about);
 
-	if (source->topic == NULL || topic_handle(source) != NULL)
-		err = ask(source, ask_metadata, source->handle, wait_ms);
-	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		copy_cluster(source, cluster);
-		if (source->topic != NULL)
-			source->partition_count = cluster->npartitions;
-	}
-	forget_metadata(source);
-	return conclude(source, err);
+	return conclude(source, about, err);
+}
+
+bool
+ki_source_look(KiSource *source, int wait_ms, KiCluster *cluster)
+{
+	const char *about;
+
+	return ask_topics(source, wait_ms, cluster, &about) ==
+		RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
 /* --- offsets --- */
@@ -280,19 +373,19 @@ ki_source_watermarks(KiSource *source, const char *topic, int32 partition,
 	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		err = ask_offset_at(source, topic, partition, TIME_OF_END, wait_ms,
 							stable_offset);
-	return conclude(source, err);
+	return conclude(source, topic, err);
 }
 
 KiAnswer
-ki_source_offset_at(KiSource *source, int32 partition, int64 timestamp_ms,
-					int wait_ms, int64 *offset)
+ki_source_offset_at(KiSource *source, const char *topic, int32 partition,
+					int64 timestamp_ms, int wait_ms, int64 *offset)
 {
 	rd_kafka_resp_err_t err;
 
-	err = ask_offset_at(source, source->topic, partition,
-						Max(timestamp_ms, 0), wait_ms, offset);
+	err = ask_offset_at(source, topic, partition, Max(timestamp_ms, 0), wait_ms,
+						offset);
 	if (err == RD_KAFKA_RESP_ERR_NO_ERROR && *offset < 0)
-		err = ask_offset_at(source, source->topic, partition, TIME_OF_END,
-							wait_ms, offset);
-	return conclude(source, err);
+		err = ask_offset_at(source, topic, partition, TIME_OF_END, wait_ms,
+							offset);
+	return conclude(source, topic, err);
 }

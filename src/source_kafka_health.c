@@ -153,10 +153,10 @@ notice_lost_topic(KiSource *source, const char *clean)
 {
 	bool		denied = strstr(clean, "uthorization") != NULL;
 
-	ki_source_topic_trouble(source, denied ?
+	ki_source_topic_trouble(source, source->wanted, denied ?
 							RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED :
 							RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, clean);
-	ki_source_block(source, KI_BARRIER_OTHER, -1, clean);
+	ki_source_block(source, KI_BARRIER_OTHER, NULL, clean);
 }
 
 /*
@@ -204,7 +204,7 @@ serve_log(KiSource *source)
 	if (strcmp(facility, "ERROR") == 0)
 		notice_lost_topic(source, clean);
 	if (strcmp(facility, "CLUSTERID") == 0)
-		ki_source_block(source, KI_BARRIER_OTHER, -1, clean);
+		ki_source_block(source, KI_BARRIER_OTHER, NULL, clean);
 }
 
 /* --- errors --- */
@@ -293,8 +293,8 @@ ki_source_complain(KiSource *source, rd_kafka_resp_err_t err,
 
 /* Trouble with the topic itself, found while the broker answers well. */
 void
-ki_source_topic_trouble(KiSource *source, rd_kafka_resp_err_t err,
-						const char *what)
+ki_source_topic_trouble(KiSource *source, const char *topic,
+						rd_kafka_resp_err_t err, const char *what)
 {
 	char		clean[KI_TEXT_SIZE];
 	char		detail[KI_TEXT_SIZE];
@@ -305,7 +305,7 @@ ki_source_topic_trouble(KiSource *source, rd_kafka_resp_err_t err,
 			 ki_source_error_denies(err) ?
 			 "The broker refuses topic \"%.249s\": %.700s" :
 			 "Topic \"%.249s\" does not exist at the broker: %.700s",
-			 source->topic ? source->topic : "", clean);
+			 topic ? topic : "", clean);
 	ki_source_set_trouble(source, ki_source_error_denies(err) ?
 						  "not_authorized" : "topic_missing",
 						  true, GetCurrentTimestamp(), detail);
@@ -318,7 +318,7 @@ serve_error(KiSource *source)
 	const char *what = rd_kafka_event_error_string(source->event);
 
 	if (rd_kafka_event_error_is_fatal(source->event))
-		ki_source_block(source, KI_BARRIER_OTHER, -1, what);
+		ki_source_block(source, KI_BARRIER_OTHER, NULL, what);
 	ki_source_complain(source, err, what);
 }
 

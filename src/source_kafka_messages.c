@@ -133,7 +133,8 @@ ki_messages_add(KiMessages *messages)
 	KiMessage  *message = &messages->items[messages->count];
 	KiRun	   *run = &messages->runs[messages->nruns - 1];
 
-	if (messages->nruns == 0 || run->partition != message->partition)
+	if (messages->nruns == 0 || run->partition != message->partition ||
+		run->topic != message->topic)
 	{
 		/* may fail: before anything counts the message */
 		if (messages->nruns == messages->max_runs)
@@ -226,12 +227,12 @@ ki_message_load_headers(KiMessage *message)
 }
 
 void
-ki_message_describe(const KiSource *source, rd_kafka_message_t *raw,
+ki_message_describe(const char *topic, rd_kafka_message_t *raw,
 					KiMessage *message)
 {
 	rd_kafka_timestamp_type_t type;
 
-	message->topic = source->topic;
+	message->topic = topic;
 	message->partition = raw->partition;
 	message->offset = raw->offset;
 	message->timestamp_ms = rd_kafka_message_timestamp(raw, &type);

@@ -26,13 +26,45 @@
 
 /* --- assignment --- */
 
-KiReading *
-ki_source_reading(const KiSource *source, int32 partition)
+/* The number of the topic a message names, when it is another than before. */
+static int
+find_topic(KiSource *source, rd_kafka_topic_t *handle)
 {
-	if (partition < 0 || partition >= source->reading_limit ||
-		source->reading_of[partition] < 0)
+	for (int i = 0; i < source->ntopics; i++)
+		if (source->topics[i].seen == handle)
+			return i;
+	for (int i = 0; i < source->ntopics; i++)
+		if (strcmp(source->topics[i].name, rd_kafka_topic_name(handle)) == 0)
+		{
+			source->topics[i].seen = handle;
+			return i;
+		}
+	return -1;
+}
+
+/*
+ * The partition a message, an end or an error is of; NULL: none that is read.
+ * The library's topics live while their partitions are assigned, so comparing
+ * the address is enough, and messages of one partition come in long runs.
+ */
+static KiReading *
+find_reading(KiSource *source, const rd_kafka_message_t *message)
+{
+	const KiSourceTopic *topic;
+	int32		partition = message->partition;
+
+	if (message->rkt == NULL)
 		return NULL;
-	return &source->readings[source->reading_of[partition]];
+	if (source->last_topic < 0 ||
+		source->topics[source->last_topic].seen != message->rkt)
+		source->last_topic = find_topic(source, message->rkt);
+	if (source->last_topic < 0)
+		return NULL;
+	topic = &source->topics[source->last_topic];
+	if (partition < 0 || partition >= topic->reading_limit ||
+		topic->reading_of[partition] < 0)
+		return NULL;
+	return &source->readings[topic->reading_of[partition]];
 }
 
 void
@@ -43,20 +75,59 @@ ki_source_drop_taken(KiSource *source)
 	source->ntaken = source->next_taken = 0;
 }
 
+/* Nothing is read, and no topic of the library's is known by its address. */
+static void
+forget_readings(KiSource *source)
+{
+	for (int i = 0; i < source->ntopics; i++)
+	{
+		KiSourceTopic *topic = &source->topics[i];
+
+		if (topic->reading_of)
+			pfree(topic->reading_of);
+		topic->reading_of = NULL;
+		topic->reading_limit = 0;
+		topic->seen = NULL;
+	}
+	source->last_topic = -1;
+	if (source->readings)
+		pfree(source->readings);
+	source->readings = NULL;
+	source->nreadings = 0;
+}
+
 static void
 index_readings(KiSource *source)
 {
-	int32		last = -1;
+	for (int i = 0; i < source->nreadings; i++)
+	{
+		const KiReading *reading = &source->readings[i];
+		KiSourceTopic *topic = &source->topics[reading->topic];
 
+		topic->reading_limit = Max(topic->reading_limit,
+								   reading->partition + 1);
+	}
+	for (int i = 0; i < source->ntopics; i++)
+	{
+		KiSourceTopic *topic = &source->topics[i];
+
+		topic->reading_of = MemoryContextAllocHuge(source->context,
+												   sizeof(int) * Max(topic->reading_limit, 1));
+		for (int k = 0; k < topic->reading_limit; k++)
+			topic->reading_of[k] = -1;
+	}
 	for (int i = 0; i < source->nreadings; i++)
-		last = Max(last, source->readings[i].partition);
-	source->reading_limit = last + 1;
-	source->reading_of = MemoryContextAllocHuge(source->context,
-												sizeof(int) * (last + 1));
-	for (int i = 0; i <= last; i++)
-		source->reading_of[i] = -1;
-	for (int i = 0; i < source->nreadings; i++)
-		source->reading_of[source->readings[i].partition] = i;
+	{
+		const KiReading *reading = &source->readings[i];
+
+		source->topics[reading->topic].reading_of[reading->partition] = i;
+	}
+}
+
+static const char *
+topic_name(const KiSource *source, const KiReading *reading)
+{
+	return source->topics[reading->topic].name;
 }
 
 /*
@@ -76,7 +147,7 @@ start_reading(KiSource *source)
 		KiReading  *reading = &source->readings[i];
 
 		reading->end_offset = -1;
-		rd_kafka_topic_partition_list_add(list, source->topic,
+		rd_kafka_topic_partition_list_add(list, topic_name(source, reading),
 										  reading->partition)->offset =
 			reading->check_offset >= 0 ?
 			reading->check_offset : reading->next_offset;
@@ -87,19 +158,14 @@ start_reading(KiSource *source)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not start reading topic \"%s\": %s",
-						source->topic, rd_kafka_err2str(err))));
+						source->wanted, rd_kafka_err2str(err))));
 }
 
 void
 ki_source_assign(KiSource *source, const KiPosition *positions,
 				 const bool *check_last, int npositions)
 {
-	if (source->readings != NULL)
-	{
-		pfree(source->readings);
-		pfree(source->reading_of);
-	}
-	source->nreadings = 0;
+	forget_readings(source);
 	source->readings = MemoryContextAllocZero(source->context,
 											  sizeof(KiReading) *
 											  Max(npositions, 1));
@@ -109,6 +175,8 @@ ki_source_assign(KiSource *source, const KiPosition *positions,
 		bool		check = check_last != NULL && check_last[i] &&
 		positions[i].last_offset >= 0;
 
+		reading->topic = i > 0 && strcmp(positions[i].topic, positions[i - 1].topic) == 0 ?
+			reading[-1].topic : ki_source_topic(source, positions[i].topic);
 		reading->partition = positions[i].partition;
 		reading->next_offset = positions[i].next_offset;
 		reading->check_offset = check ? positions[i].last_offset : -1;
@@ -131,22 +199,23 @@ resolve_doubt(KiSource *source)
 {
 	source->is_doubtful = false;
 	ki_source_drop_taken(source);
-	ki_source_block(source, KI_BARRIER_OTHER, -1,
+	ki_source_block(source, KI_BARRIER_OTHER, NULL,
 					"the connection was interrupted, and the log is compared again");
 }
 
 /* --- barriers --- */
 
 void
-ki_source_block(KiSource *source, KiBarrierKind kind, int32 partition,
-				const char *detail)
+ki_source_block(KiSource *source, KiBarrierKind kind,
+				const KiReading *reading, const char *detail)
 {
 	if (source->barrier.kind != KI_BARRIER_NONE)
 		return;
 	ki_source_clean(source, detail, source->barrier_detail,
 					sizeof(source->barrier_detail));
 	source->barrier.kind = kind;
-	source->barrier.partition = partition;
+	source->barrier.topic = reading ? topic_name(source, reading) : NULL;
+	source->barrier.partition = reading ? reading->partition : -1;
 	source->barrier.detail = source->barrier_detail;
 }
 
@@ -220,13 +289,13 @@ take_offset_lost(KiSource *source, KiReading *reading,
 		reading->check_offset = -1;
 		if (message->offset < reading->next_offset)
 		{
-			ki_source_block(source, KI_BARRIER_OTHER, reading->partition,
+			ki_source_block(source, KI_BARRIER_OTHER, reading,
 							"the log changed while it was compared");
 			return;
 		}
 	}
 	if (message->offset == reading->next_offset || message->offset < 0)
-		ki_source_block(source, KI_BARRIER_OFFSET_LOST, reading->partition,
+		ki_source_block(source, KI_BARRIER_OFFSET_LOST, reading,
 						rd_kafka_message_errstr(message));
 }
 
@@ -241,8 +310,7 @@ take_error(KiSource *source, const rd_kafka_message_t *message)
 		return;
 	ki_source_clean(source, rd_kafka_message_errstr(message), clean,
 					sizeof(clean));
-	reading = message->rkt ?
-		ki_source_reading(source, message->partition) : NULL;
+	reading = find_reading(source, message);
 	if (reading == NULL)
 	{
 		ki_source_log(source, "GROUP", clean);
@@ -255,9 +323,9 @@ take_error(KiSource *source, const rd_kafka_message_t *message)
 	}
 	if (ki_source_error_denies(message->err) ||
 		ki_source_error_missing(message->err))
-		ki_source_topic_trouble(source, message->err, clean);
-	ki_source_block(source, barrier_kind(message->err), reading->partition,
-					clean);
+		ki_source_topic_trouble(source, topic_name(source, reading),
+								message->err, clean);
+	ki_source_block(source, barrier_kind(message->err), reading, clean);
 }
 
 /* --- messages --- */
@@ -288,8 +356,7 @@ compare_last(KiSource *source, KiReading *reading, const KiMessage *message)
 				 "the message at offset " INT64_FORMAT
 				 " of partition %d is not the one that was loaded",
 				 message->offset, reading->partition);
-		ki_source_block(source, KI_BARRIER_RECREATED, reading->partition,
-						detail);
+		ki_source_block(source, KI_BARRIER_RECREATED, reading, detail);
 	}
 	reading->check_offset = -1;
 }
@@ -324,11 +391,11 @@ deliver(KiSource *source, rd_kafka_message_t *raw, KiHolding *holding)
 {
 	KiMessages *messages = &holding->messages;
 	KiMessage  *message = &messages->items[messages->count];
-	KiReading  *reading = ki_source_reading(source, raw->partition);
+	KiReading  *reading = find_reading(source, raw);
 
 	if (reading == NULL)
 		return false;
-	ki_message_describe(source, raw, message);
+	ki_message_describe(topic_name(source, reading), raw, message);
 	if (reading->check_offset >= 0)
 		compare_last(source, reading, message);
 	if (raw->offset < reading->next_offset ||
@@ -337,7 +404,7 @@ deliver(KiSource *source, rd_kafka_message_t *raw, KiHolding *holding)
 	if (source->want_headers &&
 		!ki_message_read_headers(raw, holding->headers_context, message))
 	{
-		ki_source_block(source, KI_BARRIER_CORRUPT, raw->partition,
+		ki_source_block(source, KI_BARRIER_CORRUPT, reading,
 						"the headers of a message cannot be read");
 		return false;
 	}
@@ -360,7 +427,7 @@ deliver(KiSource *source, rd_kafka_message_t *raw, KiHolding *holding)
 static void
 take_end(KiSource *source, const rd_kafka_message_t *message)
 {
-	KiReading  *reading = ki_source_reading(source, message->partition);
+	KiReading  *reading = find_reading(source, message);
 	bool		was_checking;
 
 	if (reading == NULL)
@@ -370,7 +437,7 @@ take_end(KiSource *source, const rd_kafka_message_t *message)
 	if (message->offset >= reading->next_offset)
 		reading->end_offset = message->offset;
 	else if (was_checking)
-		ki_source_block(source, KI_BARRIER_OTHER, reading->partition,
+		ki_source_block(source, KI_BARRIER_OTHER, reading,
 						"the log ends before what was read of it");
 }
 
@@ -423,7 +490,8 @@ wake_fetcher(KiSource *source)
 	source->eaten_bytes = 0;
 	list = rd_kafka_topic_partition_list_new(source->nreadings);
 	for (int i = 0; i < source->nreadings; i++)
-		rd_kafka_topic_partition_list_add(list, source->topic,
+		rd_kafka_topic_partition_list_add(list,
+										  topic_name(source, &source->readings[i]),
 										  source->readings[i].partition)->offset = 0;
 	(void) rd_kafka_offsets_for_times(source->client, list, 0);
 	rd_kafka_topic_partition_list_destroy(list);
@@ -489,9 +557,7 @@ ki_source_collect(KiSource *source, KiMessages *messages, int max_messages,
 }
 
 int64
-ki_source_end(const KiSource *source, int32 partition)
+ki_source_end(const KiSource *source, int i)
 {
-	const KiReading *reading = ki_source_reading(source, partition);
-
-	return reading ? reading->end_offset : -1;
+	return source->readings[i].end_offset;
 }

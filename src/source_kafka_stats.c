@@ -89,13 +89,26 @@ measure_silence(const KiStats *before, const KiStats *now,
 
 /* --- the verdict --- */
 
+/* Older statistics may know fewer topics. */
 static const KiStatPartition *
-find_partition(const KiStats *stats, int32 partition)
+find_partition(const KiStats *stats, int topic, int32 partition)
 {
-	for (int i = 0; i < stats->npartitions; i++)
-		if (stats->partitions[i].partition == partition)
-			return &stats->partitions[i];
+	const KiStatPartition *list;
+
+	if (topic >= stats->ntopics)
+		return NULL;
+	list = &stats->partitions[stats->topics[topic].first];
+	for (int i = 0; i < stats->topics[topic].count; i++)
+		if (list[i].partition == partition)
+			return &list[i];
 	return NULL;
+}
+
+static const KiStatPartition *
+find_stat(const KiSource *source, const KiReading *reading)
+{
+	return find_partition(source->health.stats, reading->topic,
+						  reading->partition);
 }
 
 static const KiStatBroker *
@@ -113,18 +126,18 @@ find_broker_by_id(const KiStats *stats, int32 id)
  * second look.
  */
 static bool
-is_served(const KiSource *source, int32 partition, char *what, size_t size,
-		  int64 *silent_us)
+is_served(const KiSource *source, const KiReading *reading, char *what,
+		  size_t size, int64 *silent_us)
 {
 	const KiStats *stats = source->health.stats;
-	const KiStatPartition *stat = find_partition(stats, partition);
+	const KiStatPartition *stat = find_stat(source, reading);
 	const KiStatBroker *broker;
 
 	*silent_us = 0;
 	if (stat == NULL || stat->is_unknown || stat->broker < 0)
 	{
 		snprintf(what, size, "Partition %d of topic \"%s\" has no leader",
-				 partition, source->topic);
+				 reading->partition, source->topics[reading->topic].name);
 		return false;
 	}
 	broker = find_broker_by_id(stats, stat->broker);
@@ -182,8 +195,8 @@ judge(KiSource *source)
 	int64		silent_us;
 
 	for (int i = 0; i < source->nreadings; i++)
-		if (!is_served(source, source->readings[i].partition, what,
-					   sizeof(what), &silent_us))
+		if (!is_served(source, &source->readings[i], what, sizeof(what),
+					   &silent_us))
 		{
 			if (!health->is_topics)
 				report_unserved(source, what, silent_us);
@@ -233,8 +246,7 @@ watch_progress(KiSource *source, const KiStats *before)
 	for (int i = 0; i < source->nreadings; i++)
 	{
 		KiReading  *reading = &source->readings[i];
-		const KiStatPartition *stat = find_partition(source->health.stats,
-													 reading->partition);
+		const KiStatPartition *stat = find_stat(source, reading);
 
 		if (is_in_vain(source, before, reading, stat))
 			reading->stuck_samples++;
@@ -247,7 +259,7 @@ watch_progress(KiSource *source, const KiStats *before)
 				 "nothing can be read at offset " INT64_FORMAT
 				 " of partition %d, though the log goes on to " INT64_FORMAT,
 				 stat->fetch_offset, reading->partition, stat->stable_offset);
-		ki_source_block(source, KI_BARRIER_CORRUPT, reading->partition, detail);
+		ki_source_block(source, KI_BARRIER_CORRUPT, reading, detail);
 	}
 }
 
@@ -255,16 +267,17 @@ watch_progress(KiSource *source, const KiStats *before)
 
 /* A log that got shorter may be another one. */
 static bool
-is_shorter(const KiStatPartition *stat, const KiStats *before)
+is_shorter(const KiSource *source, const KiReading *reading,
+		   const KiStats *before)
 {
-	const KiStatPartition *was = before ?
-	find_partition(before, stat->partition) : NULL;
+	const KiStatPartition *stat = find_stat(source, reading);
+	const KiStatPartition *was = stat && before ?
+	find_partition(before, reading->topic, reading->partition) : NULL;
 
 	return was != NULL && stat->high_offset >= 0 &&
 		stat->high_offset < was->high_offset;
 }
 
-/* The partitions that are read, by number. */
 static void
 show_partitions(KiSource *source)
 {
@@ -275,11 +288,12 @@ show_partitions(KiSource *source)
 							Max(source->nreadings, 1));
 	for (int i = 0; i < source->nreadings; i++)
 	{
-		int32		number = source->readings[i].partition;
-		const KiStatPartition *stat = find_partition(health->stats, number);
+		const KiReading *reading = &source->readings[i];
+		const KiStatPartition *stat = find_stat(source, reading);
 		KiPartitionStat *shown = &health->shown[health->nshown++];
 
-		shown->partition = number;
+		shown->topic = source->topics[reading->topic].name;
+		shown->partition = reading->partition;
 		shown->low_offset = stat ? stat->low_offset : -1;
 		shown->stable_offset = stat ? stat->stable_offset : -1;
 		shown->high_offset = stat ? stat->high_offset : -1;
@@ -291,13 +305,28 @@ static void
 count_partitions(KiSource *source)
 {
 	const KiStats *stats = source->health.stats;
-	int			count = 0;
 
-	for (int i = 0; i < stats->npartitions; i++)
-		if (!stats->partitions[i].is_unknown)
-			count++;
-	if (count > 0)
-		source->partition_count = count;
+	for (int t = 0; t < stats->ntopics; t++)
+	{
+		const KiStatPartition *list = &stats->partitions[stats->topics[t].first];
+		int			count = 0;
+
+		for (int i = 0; i < stats->topics[t].count; i++)
+			if (!list[i].is_unknown)
+				count++;
+		if (count > 0)
+			source->topics[t].partition_count = count;
+	}
+}
+
+static KiStats *
+parse_stats(const KiSource *source, const char *json, size_t len)
+{
+	const char **names = palloc(sizeof(char *) * Max(source->ntopics, 1));
+
+	for (int i = 0; i < source->ntopics; i++)
+		names[i] = source->topics[i].name;
+	return ki_stats_parse(json, len, names, source->ntopics);
 }
 
 void
@@ -313,7 +342,7 @@ ki_source_take_stats(KiSource *source, const char *json, size_t len)
 	context = AllocSetContextCreate(source->context, "kafka_ingest statistics",
 									ALLOCSET_SMALL_SIZES);
 	before = MemoryContextSwitchTo(context);
-	stats = ki_stats_parse(json, len, source->topic);
+	stats = parse_stats(source, json, len);
 	if (stats == NULL)
 	{
 		MemoryContextSwitchTo(before);
@@ -325,8 +354,8 @@ ki_source_take_stats(KiSource *source, const char *json, size_t len)
 	health->stats_context = context;
 	health->stats = stats;
 	health->stats_at = GetCurrentTimestamp();
-	for (int i = 0; i < stats->npartitions; i++)
-		if (is_shorter(&stats->partitions[i], previous))
+	for (int i = 0; i < source->nreadings; i++)
+		if (is_shorter(source, &source->readings[i], previous))
 			source->is_doubtful = true;
 	show_partitions(source);
 	count_partitions(source);
@@ -348,5 +377,10 @@ ki_source_stats(const KiSource *source, int *nstats, TimestampTz *at)
 int
 ki_source_partition_count(const KiSource *source)
 {
-	return source->partition_count;
+	int			count = 0;
+
+	for (int i = 0; i < source->ntopics; i++)
+		if (source->topics[i].handle)
+			count += source->topics[i].partition_count;
+	return count;
 }

@@ -16,15 +16,16 @@ unix_ms(TimestampTz timestamp)
 }
 
 KiAnswer
-ki_start_resolve(KiSource *source, const char *topic, const KiStart *start,
-				 int wait_ms, KiStartPoint *point)
+ki_start_resolve(KiSource *source, const KiStart *start, int wait_ms,
+				 KiStartPoint *point)
 {
 	const KiOffset *given = ki_offsets_find(start->offsets, start->noffsets,
-											point->partition);
+											point->topic, point->partition);
 	KiAnswer	answer;
 
-	answer = ki_source_watermarks(source, topic, point->partition, wait_ms,
-								  &point->low_offset, &point->stable_offset);
+	answer = ki_source_watermarks(source, point->topic, point->partition,
+								  wait_ms, &point->low_offset,
+								  &point->stable_offset);
 	if (answer != KI_ANSWER_OK)
 		return answer;
 	if (given && given->offset >= 0)
@@ -33,7 +34,7 @@ ki_start_resolve(KiSource *source, const char *topic, const KiStart *start,
 		point->offset = Max(point->low_offset,
 							point->stable_offset + given->offset);
 	else if (start->has_timestamp)
-		answer = ki_source_offset_at(source, point->partition,
+		answer = ki_source_offset_at(source, point->topic, point->partition,
 									 unix_ms(start->timestamp), wait_ms,
 									 &point->offset);
 	else if (start->from && strcmp(start->from, "latest") == 0)

@@ -21,6 +21,7 @@ typedef struct KiStart
 /* A partition's start, and what the log holds around it. */
 typedef struct KiStartPoint
 {
+	const char *topic;
 	int32		partition;
 	int64		low_offset;
 	int64		stable_offset;
@@ -29,10 +30,9 @@ typedef struct KiStartPoint
 
 /*
  * Ask the broker, at most wait_ms per question.  Fills low, stable and offset
- * of point->partition.
+ * of point->topic and partition.
  */
-extern KiAnswer ki_start_resolve(KiSource *source, const char *topic,
-								 const KiStart *start, int wait_ms,
-								 KiStartPoint *point);
+extern KiAnswer ki_start_resolve(KiSource *source, const KiStart *start,
+								 int wait_ms, KiStartPoint *point);
 
 #endif							/* KI_START_H */

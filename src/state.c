@@ -26,6 +26,7 @@
 #include "compat.h"
 #include "settings.h"
 #include "state.h"
+#include "topics.h"
 
 #define HANGS_AFTER_MS 2000		/* a wait for a lock shows after this */
 #define START_GRACE_MS 5000		/* a new pipeline's worker may take this */
@@ -281,10 +282,12 @@ ki_state_derive(const KiPipeline *pipeline, KiState *state)
 }
 
 int
-ki_state_worker_pid(const KiPipeline *pipeline, int32 partition)
+ki_state_worker_pid(const KiPipeline *pipeline, const char *topic,
+					int32 partition)
 {
 	int			i = ki_slot_find(MyDatabaseId, pipeline->id,
-								 partition % pipeline->workers);
+								 ki_topics_worker(pipeline->topic, topic, partition,
+												  pipeline->workers));
 	KiSlot		slot;
 
 	if (i < 0)

@@ -29,6 +29,7 @@ typedef struct KiState
 extern void ki_state_derive(const KiPipeline *pipeline, KiState *state);
 
 /* The pid of the worker that reads a partition; 0: none runs. */
-extern int	ki_state_worker_pid(const KiPipeline *pipeline, int32 partition);
+extern int	ki_state_worker_pid(const KiPipeline *pipeline, const char *topic,
+								int32 partition);
 
 #endif							/* KI_STATE_H */

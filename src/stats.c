@@ -165,8 +165,34 @@ read_each(Object object, void (*read) (Object, KiStats *), KiStats *stats)
 	}
 }
 
+/* The partitions of each topic, one topic after the other. */
+static void
+read_topics(Object document, const char *const *topics, int ntopics,
+			KiStats *stats)
+{
+	Object		all = object_field(document, "topics");
+	Object	   *partitions = palloc(sizeof(Object) * Max(ntopics, 1));
+	int			count = 0;
+
+	for (int i = 0; i < ntopics; i++)
+	{
+		partitions[i] = object_field(object_field(all, topics[i]), "partitions");
+		count += field_count(partitions[i]);
+	}
+	stats->partitions = palloc0(sizeof(KiStatPartition) * Max(count, 1));
+	stats->topics = palloc0(sizeof(KiStatTopic) * Max(ntopics, 1));
+	stats->ntopics = ntopics;
+	for (int i = 0; i < ntopics; i++)
+	{
+		stats->topics[i].first = stats->npartitions;
+		read_each(partitions[i], read_partition, stats);
+		stats->topics[i].count = stats->npartitions - stats->topics[i].first;
+	}
+	pfree(partitions);
+}
+
 static KiStats *
-read_stats(Object document, const char *topic)
+read_stats(Object document, const char *const *topics, int ntopics)
 {
 	KiStats    *stats = palloc0(sizeof(KiStats));
 	Object		brokers = object_field(document, "brokers");
@@ -175,21 +201,13 @@ read_stats(Object document, const char *topic)
 	stats->brokers = palloc0(sizeof(KiStatBroker) *
 							 Max(field_count(brokers), 1));
 	read_each(brokers, read_broker, stats);
-	if (topic != NULL)
-	{
-		Object		topics = object_field(document, "topics");
-		Object		partitions = object_field(object_field(topics, topic),
-											  "partitions");
-
-		stats->partitions = palloc0(sizeof(KiStatPartition) *
-									Max(field_count(partitions), 1));
-		read_each(partitions, read_partition, stats);
-	}
+	read_topics(document, topics, ntopics, stats);
 	return stats;
 }
 
 KiStats *
-ki_stats_parse(const char *json, size_t len, const char *topic)
+ki_stats_parse(const char *json, size_t len, const char *const *topics,
+			   int ntopics)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext scratch = AllocSetContextCreate(caller, "kafka_ingest json",
@@ -207,7 +225,7 @@ ki_stats_parse(const char *json, size_t len, const char *topic)
 		Object		document = {tokens.list, tokens.list};
 
 		MemoryContextSwitchTo(caller);
-		stats = read_stats(document, topic);
+		stats = read_stats(document, topics, ntopics);
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(scratch);

@@ -34,21 +34,30 @@ typedef struct KiStatPartition
 	int64		high_offset;
 } KiStatPartition;
 
+/* Where the partitions of a topic stand. */
+typedef struct KiStatTopic
+{
+	int			first;
+	int			count;
+} KiStatTopic;
+
 typedef struct KiStats
 {
 	int64		at_us;			/* of the library's own clock */
 	KiStatBroker *brokers;
 	int			nbrokers;
-	KiStatPartition *partitions;	/* of the one topic asked for */
+	KiStatPartition *partitions;	/* of the topics asked for */
 	int			npartitions;
+	KiStatTopic *topics;		/* by the numbers they were asked by */
+	int			ntopics;
 } KiStats;
 
 /*
  * Parse one statistics document in the current memory context, taking the
- * partitions of this topic (NULL: none).  Missing fields are -1, false or
- * empty.  Returns NULL for what is no JSON object.
+ * partitions of these topics.  Missing fields are -1, false or empty.  Returns
+ * NULL for what is no JSON object.
  */
 extern KiStats *ki_stats_parse(const char *json, size_t len,
-							   const char *topic);
+							   const char *const *topics, int ntopics);
 
 #endif							/* KI_STATS_H */

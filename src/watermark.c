@@ -3,10 +3,13 @@
  *	  The log's offsets of partitions, in shared memory.
  *
  * A hash table of fixed size with a lock of its own; without
- * shared_preload_libraries there is none, and nothing is known.
+ * shared_preload_libraries there is none, and nothing is known.  A topic is
+ * kept as a hash of its name: should two topics of one pipeline ever meet, some
+ * offsets shown are the other one's.
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
@@ -19,6 +22,7 @@ typedef struct Key
 {
 	Oid			database;
 	int32		pipeline;
+	uint32		topic;			/* a hash of its name */
 	int32		partition;
 } Key;
 
@@ -27,6 +31,12 @@ typedef struct Entry
 	Key			key;
 	KiWatermark mark;
 } Entry;
+
+static uint32
+hash_topic(const char *topic)
+{
+	return hash_bytes((const unsigned char *) topic, strlen(topic));
+}
 
 static HTAB *marks_seen = NULL;
 static LWLock *lock = NULL;
@@ -61,23 +71,26 @@ ki_watermark_set(Oid database, int32 pipeline, const KiWatermark *marks,
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	for (int i = 0; i < nmarks; i++)
 	{
-		Key			key = {database, pipeline, marks[i].partition};
+		Key			key = {database, pipeline, hash_topic(marks[i].topic),
+		marks[i].partition};
 		bool		is_full = hash_get_num_entries(marks_seen) >= MAX_WATERMARKS;
 		Entry	   *entry = hash_search(marks_seen, &key,
 										is_full ? HASH_FIND : HASH_ENTER_NULL,
 										NULL);
 
-		if (entry)
-			entry->mark = marks[i];
+		if (!entry)
+			continue;
+		entry->mark = marks[i];
+		entry->mark.topic = NULL;
 	}
 	LWLockRelease(lock);
 }
 
 bool
-ki_watermark_get(Oid database, int32 pipeline, int32 partition,
-				 KiWatermark *mark)
+ki_watermark_get(Oid database, int32 pipeline, const char *topic,
+				 int32 partition, KiWatermark *mark)
 {
-	Key			key = {database, pipeline, partition};
+	Key			key = {database, pipeline, hash_topic(topic), partition};
 	Entry	   *entry;
 
 	if (!marks_seen)

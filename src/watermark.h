@@ -11,6 +11,7 @@
 
 typedef struct KiWatermark
 {
+	const char *topic;			/* only when they are stored */
 	int32		partition;
 	int64		low_offset;		/* -1: unknown */
 	int64		stable_offset;
@@ -24,8 +25,8 @@ extern void ki_watermark_init_shmem(void);
 /* Store what a worker saw.  Where there is no room left, nothing is known. */
 extern void ki_watermark_set(Oid database, int32 pipeline,
 							 const KiWatermark *marks, int nmarks);
-extern bool ki_watermark_get(Oid database, int32 pipeline, int32 partition,
-							 KiWatermark *mark);
+extern bool ki_watermark_get(Oid database, int32 pipeline, const char *topic,
+							 int32 partition, KiWatermark *mark);
 
 /* Forget those of all pipelines of a database but these. */
 extern void ki_watermark_keep_only(Oid database, const int32 *pipelines,

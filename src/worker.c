@@ -159,7 +159,7 @@ show_health(const KiLoader *loader)
 	const char *reason;
 	const char *detail;
 
-	ki_loader_trouble(loader, &reason, &detail);
+	ki_loader_shortcoming(loader, &reason, &detail);
 	if (reason)
 		ki_slot_set_activity(KI_ACTIVITY_RECONNECTING, reason, detail);
 	else if (loader->is_open)

@@ -52,6 +52,7 @@ floors='
 1 settings       settings
 1 slot           slot
 1 stats          stats
+1 topics         topics
 1 watermark      watermark
 2 source         source source_kafka source_kafka_*
 2 decode         decode decode_*
@@ -63,7 +64,7 @@ floors='
 3 batch          batch batch_*
 3 breaker        breaker
 3 start          start
-4 loader         loader open report resolve
+4 loader         loader open report resolve watch
 4 worker         worker
 5 ask            ask
 5 launcher       launcher reconciler stepaside

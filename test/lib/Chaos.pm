@@ -40,7 +40,9 @@ use Time::HiRes qw(usleep time);
 use constant LOOK_SECONDS => 5;
 use constant MAX_LOOKS    => 400;
 
-# Options: node, pipeline, ends ({ partition => next_offset at the end }), blows.
+# Options: node, pipeline, ends ({ partition => next_offset at the end }), blows, and
+# by_topic => 1 for a pipeline of several topics: then the keys of ends, and the
+# partitions of a worker, are topic/partition.
 sub new
 {
 	my ($class, %options) = @_;
@@ -50,6 +52,7 @@ sub new
 		between   => 0,
 		in_flight => 0,
 		looks     => 0,
+		key       => $options{by_topic} ? "s.topic || '/' || s.partition" : 's.partition',
 		gone      => [],
 		total     => _sum(values %{ $options{ends} }),
 		seed      => $ENV{CHAOS_SEED} // int(rand(2**31))
@@ -80,7 +83,7 @@ sub positions
 {
 	my ($self) = @_;
 	my $rows = $self->{node}->poll_until(
-		"SELECT string_agg(partition || '=' || next_offset, ' ') " . $self->_positions_sql,
+		"SELECT string_agg($self->{key} || '=' || next_offset, ' ') " . $self->_positions_sql,
 		qr/\d/);
 	return { map { split /=/ } split / /, $rows };
 }
@@ -92,7 +95,7 @@ sub _moment_sql
 {
 	my ($self, $share) = @_;
 	my $sum = 'SELECT coalesce(sum(next_offset), 0) ' . $self->_positions_sql;
-	my $workers = "FROM kafka_ingest.partition_status WHERE pipeline = '$self->{pipeline}'";
+	my $workers = "FROM kafka_ingest.partition_status s WHERE pipeline = '$self->{pipeline}'";
 	my $gone = join ',', @{ $self->{gone} };
 	return <<"END";
 DO \$\$
@@ -108,7 +111,7 @@ BEGIN
 		PERFORM pg_sleep(0.001);
 	END LOOP;
 END \$\$;
-SELECT coalesce(string_agg(worker_pid || ':' || partition || ':' || next_offset, ' '), '') $workers;
+SELECT coalesce(string_agg(worker_pid || ':' || $self->{key} || ':' || next_offset, ' '), '') $workers;
 END
 }
 
@@ -163,13 +166,13 @@ sub _look
 {
 	my ($self, $worker) = @_;
 	my ($timed_out, $out, $err) = (0, '', '');
-	my $partitions = join ', ', @{ $worker->{partitions} };
+	my $partitions = join ', ', map { "'$_'" } @{ $worker->{partitions} };
 	# a broken pipe, when psql finds no server, is no look either
 	my $status = eval {
 		$self->{node}->psql('postgres',
 			'SELECT a.backend_xid IS NOT NULL, (SELECT sum(s.next_offset) '
 			  . $self->_positions_sql
-			  . " AND s.partition IN ($partitions))"
+			  . " AND ($self->{key})::text IN ($partitions))"
 			  . " FROM pg_stat_activity a WHERE a.pid = $worker->{pid}",
 			stdout => \$out, stderr => \$err, timeout => LOOK_SECONDS, timed_out => \$timed_out);
 	};
@@ -261,15 +264,31 @@ sub check_blows
 	return;
 }
 
+# What was produced of each topic: { topic => { partition => end } }.
+sub _ends_by_topic
+{
+	my ($self) = @_;
+	my %ends;
+	foreach my $key (keys %{ $self->{ends} })
+	{
+		my ($topic, $partition) = split m{/}, $key;
+		$ends{$topic}{$partition} = $self->{ends}{$key};
+	}
+	return \%ends;
+}
+
 # Waits for the end of the load, then compares everything with what was produced.
-# The table has the columns id, _partition, _offset; ids are 0, 1, 2 ...
+# The table has the columns id, _partition, _offset; ids are 0, 1, 2 ... With by_topic
+# it has _topic, too, the ids go through all topics, and $topic is not needed.
 sub check_complete
 {
 	my ($self, $table, $topic) = @_;
 	my $node = $self->{node};
 	my $total = $self->{total};
+	my $ends = $self->{by_topic} ? $self->_ends_by_topic : { $topic => $self->{ends} };
 	$node->wait_for_position_sum($self->{pipeline}, $total);
-	$node->ledger_check($table, $topic, $self->{ends});
+	$node->ledger_check($table, $_, $ends->{$_}, topic_column => $self->{by_topic})
+	  foreach sort keys %$ends;
 	is($node->safe_psql('postgres',
 			"SELECT count(*), count(DISTINCT id), min(id), max(id) FROM $table"),
 		join('|', $total, $total, 0, $total - 1), 'each of the messages is there, once');
