@@ -302,8 +302,9 @@ static const struct
 	OPTION(filter), OPTION(mode), OPTION(key_columns), OPTION(newer_by),
 	OPTION(on_tombstone), OPTION(delete_when), OPTION(on_missing),
 	OPTION(on_error), OPTION(max_error_ratio), OPTION(on_offset_lost),
-	OPTION(partitions), OPTION(workers), OPTION(batch_max_messages),
-	OPTION(batch_max_ms), OPTION(max_messages_per_second),
+	OPTION(start_group), OPTION(partitions), OPTION(workers),
+	OPTION(batch_max_messages), OPTION(batch_max_ms),
+	OPTION(max_messages_per_second),
 	OPTION(search_path), OPTION(group_id), OPTION(properties)
 #undef OPTION
 };
