@@ -53,7 +53,7 @@ CREATE OR REPLACE VIEW kafka_ingest.pipelines WITH (security_barrier) AS
            p.statement,
            p.format, '{}'::jsonb AS format_options, NULL::text AS envelope, p.key_format,
            p.columns, p.filter, p.mode,
-           CASE WHEN p.mode <> 'append' THEN 'insert' ELSE kafka_ingest.write_method(p.target) END AS write_method,
+           CASE p.mode WHEN 'append' THEN kafka_ingest.write_method(p.target) ELSE p.mode END AS write_method,
            p.key_columns, p.newer_by,
            coalesce(p.on_tombstone, CASE WHEN p.mode = 'upsert' THEN 'delete' ELSE 'skip' END) AS on_tombstone,
            p.delete_when, p.on_missing, p.on_error, p.max_error_ratio,

@@ -23,9 +23,13 @@
 typedef struct MapColumn
 {
 	KiColumn	column;
+	AttrNumber	attnum;
 	KiOrigin	origin;
 	int			field;			/* of the value's or key's record; -1: none */
+	int			whole;			/* the field to take instead if it is no
+								 * object; -1: none */
 	bool		is_plain;		/* a place in the value, not converted */
+	bool		is_key;			/* must not be NULL or absent */
 } MapColumn;
 
 /* A document that columns take fields of. */
@@ -39,7 +43,8 @@ typedef struct Document
 struct KiDecoded
 {
 	bool		is_tombstone;
-	bool		has_key;		/* key was decoded */
+	bool		has_key;		/* key was decoded, a tombstone's for its own
+								 * fields */
 	KiRecord	value;
 	KiRecord	key;
 };
@@ -55,6 +60,10 @@ struct KiMap
 	bool		has_paths;		/* into value or key */
 	Document	value;
 	Document	key;
+	MapColumn  *tombstone_columns;	/* the key's, as a tombstone has them;
+									 * NULL: none deletes */
+	int			ntombstone_columns;
+	Document	tombstone;		/* a tombstone's key */
 	KiDecoder  *embedded;		/* of strings that hold JSON */
 	KiColumnSpace *space;		/* shared by the columns */
 	KiDecoded	decoded;		/* the current message */
@@ -99,14 +108,17 @@ add_path(Document *document, const KiOrigin *origin)
  * Compile one column.
  */
 static void
-add_column(KiMap *map, const KiMappingItem *item, TupleDesc target)
+add_column(KiMap *map, const KiMappingItem *item, TupleDesc target,
+		   const KiKey *key)
 {
 	MapColumn  *column = &map->columns[map->ncolumns];
 
 	ki_column_init(&column->column, TupleDescAttr(target, item->attnum - 1),
 				   map->space);
+	column->attnum = item->attnum;
 	column->origin = *item->origin;
-	column->field = -1;
+	column->field = column->whole = -1;
+	column->is_key = ki_key_has(key, item->attnum);
 	if (is_in_document(map, &column->origin))
 		column->field = add_path(column->origin.kind == KI_ORIGIN_KEY ?
 								 &map->key : &map->value, &column->origin);
@@ -122,6 +134,80 @@ add_column(KiMap *map, const KiMappingItem *item, TupleDesc target)
 		column->origin.header =
 			unconstify(char *, ki_text_to_utf8(column->origin.header));
 	map->attnums[map->ncolumns++] = item->attnum;
+}
+
+/*
+ * All columns of the key, and the one that tells what is newer, come from
+ * messages.
+ */
+static void
+check_key(const KiMap *map, const KiKey *key, TupleDesc target)
+{
+	for (int i = 0; i <= key->nattnums; i++)
+	{
+		AttrNumber	attnum = i < key->nattnums ? key->attnums[i] : key->newer_by;
+		bool		is_mapped = attnum == 0;
+
+		for (int k = 0; k < map->ncolumns; k++)
+			is_mapped |= map->attnums[k] == attnum;
+		if (!is_mapped)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s \"%s\" is not mapped",
+							i < key->nattnums ? "key column" : "column of option \"newer_by\"",
+							NameStr(TupleDescAttr(target, attnum - 1)->attname)),
+					 errdetail("It takes nothing from a message."),
+					 errhint("Map it in columns.")));
+	}
+}
+
+/*
+ * Where a tombstone has the value of a key column: where messages have it, if
+ * that is not their value; else in its key's field of the column's name; else
+ * the key is the value.
+ */
+static void
+add_tombstone_column(KiMap *map, const MapColumn *column, const KiKey *key)
+{
+	MapColumn  *own = &map->tombstone_columns[map->ntombstone_columns++];
+	KiOriginKind kind = column->origin.kind;
+	bool		is_alone = key->nattnums == 1;
+
+	*own = *column;
+	own->field = -1;
+	own->is_plain = false;
+	if (kind == KI_ORIGIN_VALUE || kind == KI_ORIGIN_RAW || kind == KI_ORIGIN_REST)
+	{
+		KiOrigin   *whole = ki_origin_make(KI_ORIGIN_KEY);
+
+		if (!map->is_key_json && !is_alone)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("a tombstone has no value for key column \"%s\"",
+							column->column.name),
+					 errdetail("The key of a message is one text, and there are %d key columns.",
+							   key->nattnums),
+					 errhint("Set key_format => 'json', map the column to @key, or set on_tombstone => 'skip'.")));
+		whole->conversion = column->origin.conversion;
+		own->origin = *whole;
+		if (map->is_key_json)
+			own->origin.steps = list_make1(makeString(pstrdup(column->column.name)));
+		if (map->is_key_json && is_alone)
+			own->whole = add_path(&map->tombstone, whole);
+	}
+	if (own->origin.kind == KI_ORIGIN_KEY && map->is_key_json)
+		own->field = add_path(&map->tombstone, &own->origin);
+}
+
+static void
+add_tombstone_columns(KiMap *map, const KiKey *key)
+{
+	map->tombstone_columns = palloc0(sizeof(MapColumn) * key->nattnums);
+	/* the only one has two ways */
+	map->tombstone.paths = palloc0(sizeof(KiPath) * (key->nattnums + 1));
+	for (int i = 0; i < map->ncolumns; i++)
+		if (map->columns[i].is_key)
+			add_tombstone_column(map, &map->columns[i], key);
 }
 
 /*
@@ -145,6 +231,10 @@ create_decoders(KiMap *map)
 	if (map->key.npaths > 0)
 		map->key.decoder = ki_decode_json_create(map->key.paths,
 												 map->key.npaths, false);
+	if (map->tombstone.npaths > 0)
+		map->tombstone.decoder = ki_decode_json_create(map->tombstone.paths,
+													   map->tombstone.npaths,
+													   false);
 	if (wants_embedded)
 	{
 		KiPath		whole = {NULL, 0};
@@ -169,7 +259,11 @@ ki_map_create(const KiPipeline *pipeline, TupleDesc target, const KiKey *key)
 	map->is_missing_error = pipeline->on_missing &&
 		strcmp(pipeline->on_missing, "error") == 0;
 	for (int i = 0; i < mapping->nitems; i++)
-		add_column(map, &mapping->items[i], target);
+		add_column(map, &mapping->items[i], target, key);
+	if (key)
+		check_key(map, key, target);
+	if (key && ki_pipeline_tombstone(pipeline) == KI_TOMBSTONE_DELETE)
+		add_tombstone_columns(map, key);
 	create_decoders(map);
 	return map;
 }
@@ -178,14 +272,6 @@ KiVerdict
 ki_map_judge(KiMap *map, const KiMessage *message, const KiDecoded *decoded)
 {
 	return KI_VERDICT_WRITE;
-}
-
-bool
-ki_map_key(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
-		   KiRow *row, KiFault *fault)
-{
-	return ki_fault_set(fault, ERRCODE_FEATURE_NOT_SUPPORTED, KI_STAGE_MAP,
-						"not yet");
 }
 
 int
@@ -221,6 +307,23 @@ ki_map_current_column(const KiMap *map)
 	return map->current_column;
 }
 
+/*
+ * Decode a message's key as a document; false: it is bad.
+ */
+static bool
+decode_key(const Document *document, const KiMessage *message,
+		   KiDecoded *decoded, KiFault *fault)
+{
+	if (!document->decoder || !message->key)
+		return true;
+	decoded->has_key = true;
+	if (ki_decode_json(document->decoder, message->key, message->key_len,
+					   &decoded->key, fault))
+		return true;
+	fault->message = psprintf("key: %s", fault->message);
+	return false;
+}
+
 KiDecoded *
 ki_map_decode(KiMap *map, const KiMessage *message, KiFault *fault)
 {
@@ -231,28 +334,19 @@ ki_map_decode(KiMap *map, const KiMessage *message, KiFault *fault)
 	decoded->value.npresent = decoded->key.npresent = 0;
 	decoded->is_tombstone = message->value == NULL;
 	if (decoded->is_tombstone)
-		return decoded;
+		return decode_key(&map->tombstone, message, decoded, fault) ? decoded : NULL;
 
 	if (map->value.decoder &&
 		!ki_decode_json(map->value.decoder, message->value, message->value_len,
 						&decoded->value, fault))
 		return NULL;
-	if (map->key.decoder && message->key)
-	{
-		if (!ki_decode_json(map->key.decoder, message->key, message->key_len,
-							&decoded->key, fault))
-		{
-			fault->message = psprintf("key: %s", fault->message);
-			return NULL;
-		}
-		decoded->has_key = true;
-	}
-	return decoded;
+	return decode_key(&map->key, message, decoded, fault) ? decoded : NULL;
 }
 
 /*
  * The field a column takes.  Without a document there is none of its fields,
- * but the document itself is NULL.
+ * but the document itself is NULL.  A JSON key that is no object is the value
+ * of the only key column.
  */
 static const KiField *
 find_field(const MapColumn *column, const KiDecoded *decoded)
@@ -261,6 +355,9 @@ find_field(const MapColumn *column, const KiDecoded *decoded)
 	static const KiField null = {.kind = KI_FIELD_NULL};
 	bool		is_key = column->origin.kind == KI_ORIGIN_KEY;
 
+	if (column->whole >= 0 && decoded->has_key &&
+		decoded->key.fields[column->whole].kind != KI_FIELD_OBJECT)
+		return &decoded->key.fields[column->whole];
 	if (is_key ? decoded->has_key : !decoded->is_tombstone)
 		return is_key ? &decoded->key.fields[column->field] :
 			&decoded->value.fields[column->field];
@@ -477,8 +574,37 @@ map_column(KiMap *map, MapColumn *column, const KiMessage *message,
 					 &row->nulls[to], &row->absent[to], fault))
 		return false;
 	row->has_absent |= row->absent[to];
+	if (column->is_key && row->nulls[to])
+		return ki_fault_set(fault, ERRCODE_NOT_NULL_VIOLATION, KI_STAGE_MAP,
+							row->absent[to] ? "a key column is absent" :
+							"a key column is null");
 	return !row->nulls[to] || row->absent[to] ||
 		ki_column_take_null(&column->column, fault);
+}
+
+/*
+ * Fill in columns of the row.
+ */
+static bool
+map_columns(KiMap *map, MapColumn *columns, int ncolumns,
+			const KiMessage *message, const KiDecoded *decoded, KiRow *row,
+			KiFault *fault)
+{
+	for (int i = 0; i < ncolumns; i++)
+	{
+		MapColumn  *column = &columns[i];
+
+		map->current_column = column->column.name;
+		if (!map_column(map, column, message, decoded, row,
+						column->attnum - 1, fault))
+		{
+			fault->column_name = column->column.name;
+			map->current_column = NULL;
+			return false;
+		}
+	}
+	map->current_column = NULL;
+	return true;
 }
 
 bool
@@ -489,20 +615,17 @@ ki_map_row(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
 	if (map->has_paths && !has_any_field(decoded))
 		return ki_fault_set(fault, ERRCODE_NO_SQL_JSON_ITEM, KI_STAGE_MAP,
 							"no mapped field is present");
+	return map_columns(map, map->columns, map->ncolumns, message, decoded, row,
+					   fault);
+}
 
+bool
+ki_map_key(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
+		   KiRow *row, KiFault *fault)
+{
 	for (int i = 0; i < map->ncolumns; i++)
-	{
-		MapColumn  *column = &map->columns[i];
-
-		map->current_column = column->column.name;
-		if (!map_column(map, column, message, decoded, row,
-						map->attnums[i] - 1, fault))
-		{
-			fault->column_name = column->column.name;
-			map->current_column = NULL;
-			return false;
-		}
-	}
-	map->current_column = NULL;
-	return true;
+		row->absent[map->attnums[i] - 1] = true;
+	row->has_absent = true;
+	return map_columns(map, map->tombstone_columns, map->ntombstone_columns,
+					   message, decoded, row, fault);
 }

@@ -22,6 +22,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "connection.h"
+#include "key.h"
 #include "map.h"
 #include "offsets.h"
 #include "owned.h"
@@ -238,12 +239,15 @@ check_target(const KiPipeline *pipeline)
 	MemoryContext old;
 	const AttrNumber *attnums;
 	int			ncolumns;
+	KiKey	   *key;
 
 	ki_target_check(target, pipeline->owner);
 	old = MemoryContextSwitchTo(context);
-	ncolumns = ki_map_columns(ki_map_create(pipeline, RelationGetDescr(target), NULL),
+	key = ki_key_resolve(pipeline, target);
+	ncolumns = ki_map_columns(ki_map_create(pipeline, RelationGetDescr(target), key),
 							  &attnums);
 	ki_target_check_columns(target, attnums, ncolumns, pipeline->owner);
+	ki_target_check_key(target, attnums, ncolumns, pipeline, key);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	relation_close(target, NoLock);

@@ -216,25 +216,67 @@ ki_target_check(Relation target, Oid owner)
 	check_rights(target, owner);
 }
 
+/* May the owner do this to a column, or to the whole table? */
+static void
+check_column(Relation target, AttrNumber attnum, Oid owner, AclMode mode,
+			 const char *verb, const char *privilege)
+{
+	Oid			relid = RelationGetRelid(target);
+
+	if (pg_class_aclcheck(relid, owner, mode) != ACLCHECK_OK &&
+		pg_attribute_aclcheck(relid, attnum, owner, mode) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for column \"%s\" of table \"%s\"",
+						get_attname(relid, attnum, false),
+						RelationGetRelationName(target)),
+				 errdetail("Role \"%s\" may not %s it.",
+						   GetUserNameFromId(owner, false), verb),
+				 errhint("GRANT %s ON the table to the pipeline's owner.",
+						 privilege)));
+}
+
 void
 ki_target_check_columns(Relation target, const AttrNumber *attnums,
 						int ncolumns, Oid owner)
 {
-	Oid			relid = RelationGetRelid(target);
-
-	if (pg_class_aclcheck(relid, owner, ACL_INSERT) == ACLCHECK_OK)
+	if (pg_class_aclcheck(RelationGetRelid(target), owner,
+						  ACL_INSERT) == ACLCHECK_OK)
 		return;
 	for (int i = 0; i < ncolumns; i++)
-		if (pg_attribute_aclcheck(relid, attnums[i], owner,
-								  ACL_INSERT) != ACLCHECK_OK)
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("permission denied for column \"%s\" of table \"%s\"",
-							get_attname(relid, attnums[i], false),
-							RelationGetRelationName(target)),
-					 errdetail("Role \"%s\" may not insert into it.",
-							   GetUserNameFromId(owner, false)),
-					 errhint("GRANT INSERT ON the table to the pipeline's owner.")));
+		check_column(target, attnums[i], owner, ACL_INSERT, "insert into",
+					 "INSERT");
+}
+
+void
+ki_target_check_key(Relation target, const AttrNumber *attnums, int ncolumns,
+					const KiPipeline *pipeline, const KiKey *key)
+{
+	Oid			owner = pipeline->owner;
+	bool		deletes = pipeline->delete_when ||
+	ki_pipeline_tombstone(pipeline) == KI_TOMBSTONE_DELETE;
+
+	if (!key)
+		return;
+	for (int i = 0; i < key->nattnums; i++)
+		check_column(target, key->attnums[i], owner, ACL_SELECT, "read", "SELECT");
+	if (!ki_pipeline_is_upsert(pipeline))
+		return;
+	for (int i = 0; i < ncolumns; i++)
+		if (!ki_key_has(key, attnums[i]))
+		{
+			check_column(target, attnums[i], owner, ACL_SELECT, "read", "SELECT");
+			check_column(target, attnums[i], owner, ACL_UPDATE, "update", "UPDATE");
+		}
+	if (deletes && pg_class_aclcheck(RelationGetRelid(target), owner,
+									 ACL_DELETE) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for table \"%s\"",
+						RelationGetRelationName(target)),
+				 errdetail("Role \"%s\" may not delete from it.",
+						   GetUserNameFromId(owner, false)),
+				 errhint("GRANT DELETE ON the table to the pipeline's owner, or use on_tombstone => 'skip'.")));
 }
 
 static Oid

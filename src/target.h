@@ -6,6 +6,7 @@
 #define KI_TARGET_H
 
 #include "access/attnum.h"
+#include "key.h"
 #include "pipeline.h"
 #include "utils/relcache.h"
 
@@ -20,6 +21,16 @@ extern void ki_target_check(Relation target, Oid owner);
 /* Raise 42501 unless this role may insert into all of these columns. */
 extern void ki_target_check_columns(Relation target, const AttrNumber *attnums,
 									int ncolumns, Oid owner);
+
+/*
+ * Raise 42501 unless the pipeline's owner may do what its mode does to rows
+ * that are there: SELECT of the key; for upsert also SELECT (of the values that
+ * an INSERT's ON CONFLICT reads) and UPDATE of the other columns, and DELETE.
+ * key NULL: nothing.
+ */
+extern void ki_target_check_key(Relation target, const AttrNumber *attnums,
+								int ncolumns, const KiPipeline *pipeline,
+								const KiKey *key);
 
 /*
  * Open a pipeline's target for writing: by OID, else by its remembered name

@@ -7,6 +7,7 @@
  * for everything else: views, rules, BEFORE triggers of the target itself,
  * statement triggers that see the rows (transition tables), and tables that
  * another extension spreads elsewhere by hooks which only statements meet.
+ * With a key there is only one way.
  */
 #include "postgres.h"
 
@@ -104,7 +105,9 @@ ki_writer_create(Relation target, const AttrNumber *attnums, int ncolumns,
 	int			natts = RelationGetNumberOfAttributes(target);
 	KiWriter   *writer;
 
-	if (ki_write_method(RelationGetRelid(target)) == KI_WRITE_INSERT)
+	if (key)
+		writer = ki_write_upsert_create(target, attnums, ncolumns, pipeline, key);
+	else if (ki_write_method(RelationGetRelid(target)) == KI_WRITE_INSERT)
 		writer = ki_write_insert_create(target, attnums, ncolumns);
 	else
 		writer = ki_write_multi_create(target, attnums, ncolumns);
@@ -132,6 +135,7 @@ ki_writer_begin(KiWriter *writer, Relation target, int memory_kb)
 	MemoryContextReset(writer->row_context);
 	writer->nadded = 0;
 	writer->culprit = -1;
+	writer->ignored = 0;
 	writer->routine->begin(writer, target, memory_kb);
 }
 
@@ -174,13 +178,18 @@ ki_writer_culprit(const KiWriter *writer)
 bool
 ki_writer_delete(KiWriter *writer, KiFault *fault)
 {
-	return false;
+	writer->ran_code = false;
+	writer->culprit = writer->nadded;
+	writer->routine->delete(writer);
+	writer->nadded++;
+	writer->culprit = -1;
+	return true;
 }
 
 int64
 ki_writer_ignored(const KiWriter *writer)
 {
-	return 0;
+	return writer->ignored;
 }
 
 void

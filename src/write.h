@@ -6,9 +6,11 @@
  * batch it is begun, given rows in order of arrival, and ended.  All of it
  * runs inside the batch's transaction; whatever the target refuses is raised.
  *
- * There is one semantics, that of INSERT, and two ways to it: write_multi.c
- * puts rows straight into tables, write_insert.c runs a statement, for targets
- * where something would want to see it.
+ * In append mode there is one semantics, that of INSERT, and two ways to it:
+ * write_multi.c puts rows straight into tables, write_insert.c runs a
+ * statement, for targets where something would want to see it.  With a key
+ * write_upsert.c does as INSERT ... ON CONFLICT and DELETE would, message by
+ * message.
  */
 #ifndef KI_WRITE_H
 #define KI_WRITE_H

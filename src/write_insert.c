@@ -2,15 +2,6 @@
  * write_insert.c
  *	  Rows to the target by INSERT ... SELECT over an ephemeral relation.
  *
- * The rows of a piece are put into a tuplestore, which the statement reads
- * under the name kafka_ingest_rows.  So every kind of target that takes INSERT
- * behaves as it always does: generated columns, identity, triggers,
- * constraints, routing, views.
- *
- * The statement is analyzed for every piece, and what it writes into must be
- * the very relation that was checked and locked: a name can come to mean
- * another relation at any time, and a kept plan would follow it.
- *
  * An absent field means the column's DEFAULT for that row only.  For tables it
  * is evaluated here, row by row.  A view's own and its base table's defaults
  * are the rewriter's matter, and one that could see the rows before its own is
@@ -19,31 +10,15 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "executor/executor.h"
 #include "lib/stringinfo.h"
-#include "miscadmin.h"
 #include "nodes/bitmapset.h"
-#include "nodes/parsenodes.h"
-#include "parser/analyze.h"
-#include "parser/parsetree.h"
-#include "rewrite/rewriteHandler.h"
-#include "tcop/dest.h"
-#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/queryenvironment.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
-#include "utils/tuplestore.h"
 
-#include "compat.h"
 #include "session.h"
-#include "write_routine.h"
-
-#define ROWS_NAME "kafka_ingest_rows"
+#include "write_statement.h"
 
 typedef struct InsertWriter
 {
@@ -51,7 +26,6 @@ typedef struct InsertWriter
 	char	   *target;			/* qualified and quoted */
 	bool		is_by_shape;	/* rows with other absent columns are another
 								 * run */
-	TupleDesc	desc;			/* of the mapped columns */
 	AttrNumber *attnums;		/* per column */
 	Datum	   *values;			/* per column */
 	bool	   *nulls;
@@ -64,22 +38,14 @@ typedef struct InsertWriter
 	EState	   *estate;			/* evaluates defaults; NULL: not yet */
 
 	/* the run under way */
-	Tuplestorestate *rows;		/* NULL: no row yet */
-	int64		nrows;
+	KiRows		rows;			/* of the mapped columns; store NULL: none yet */
 	Bitmapset  *absent;			/* left to the statement */
 } InsertWriter;
-
-static char *
-name_of(Relation target)
-{
-	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(target)),
-									  RelationGetRelationName(target));
-}
 
 static bool
 insert_fits(const KiWriter *base, Relation target)
 {
-	return strcmp(((const InsertWriter *) base)->target, name_of(target)) == 0;
+	return strcmp(((const InsertWriter *) base)->target, ki_write_target_name(target)) == 0;
 }
 
 static void
@@ -91,8 +57,8 @@ insert_begin(KiWriter *base, Relation target, int memory_kb)
 	writer->piece = CurrentMemoryContext;
 	writer->memory_kb = memory_kb;
 	writer->estate = NULL;
-	writer->rows = NULL;
-	writer->nrows = 0;
+	writer->rows.store = NULL;
+	writer->rows.count = 0;
 	writer->absent = NULL;
 }
 
@@ -108,9 +74,9 @@ column_list(const InsertWriter *writer)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	for (int i = 0; i < writer->desc->natts; i++)
+	for (int i = 0; i < writer->rows.desc->natts; i++)
 	{
-		Form_pg_attribute attr = TupleDescAttr(writer->desc, i);
+		Form_pg_attribute attr = TupleDescAttr(writer->rows.desc, i);
 
 		if (bms_is_member(i, writer->absent))
 			continue;
@@ -121,147 +87,31 @@ column_list(const InsertWriter *writer)
 	return buf.data;
 }
 
-static QueryEnvironment *
-environment_of_run(const InsertWriter *writer)
-{
-	QueryEnvironment *environment = create_queryEnv();
-	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
-
-	relation->md.name = ROWS_NAME;
-	relation->md.reliddesc = InvalidOid;
-	relation->md.tupdesc = writer->desc;
-	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
-	relation->md.enrtuples = writer->nrows;
-	relation->reldata = writer->rows;
-	register_ENR(environment, relation);
-	return environment;
-}
-
-/* Analyze; afterwards the relation written into is locked and the right one. */
-static Query *
-analyze(const InsertWriter *writer, const char *sql, QueryEnvironment *environment)
-{
-	RawStmt    *raw = linitial_node(RawStmt, pg_parse_query(sql));
-	Query	   *query = parse_analyze_fixedparams(raw, sql, NULL, 0, environment);
-
-	if (rt_fetch(query->resultRelation, query->rtable)->relid != writer->base.relid)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("%s became another relation while it was loaded",
-						writer->target)));
-	return query;
-}
-
-/*
- * Rules may write elsewhere: what they write must be as durable, and in this
- * transaction.
- */
-static void
-check_written(const Query *query)
-{
-	Oid			relid;
-
-	if (query->resultRelation == 0)
-		return;
-	relid = rt_fetch(query->resultRelation, query->rtable)->relid;
-	if (get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE ||
-		get_rel_persistence(relid) != RELPERSISTENCE_PERMANENT)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule of the target writes into \"%s\", which is no permanent table of this server",
-						get_rel_name(relid))));
-}
-
-static void
-execute(Query *query, const char *sql, QueryEnvironment *environment)
-{
-	PlannedStmt *plan;
-	QueryDesc  *desc;
-
-	if (query->commandType == CMD_UTILITY)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("rules of a target cannot run utility commands")));
-	plan = pg_plan_query(query, sql, CURSOR_OPT_PARALLEL_OK, NULL);
-	CommandCounterIncrement();
-	PushCopiedSnapshot(GetActiveSnapshot());
-	UpdateActiveSnapshotCommandId();
-	desc = CreateQueryDesc(plan, sql, GetActiveSnapshot(), InvalidSnapshot,
-						   None_Receiver, NULL, environment, 0);
-	ExecutorStart(desc, 0);
-	ki_executor_run(desc);
-	ExecutorFinish(desc);
-	ExecutorEnd(desc);
-	FreeQueryDesc(desc);
-	PopActiveSnapshot();
-}
-
-/* Run the statement, and what rules make of it, over the rows of the run. */
+/* Run the statement over the rows of the run. */
 static void
 flush(InsertWriter *writer)
 {
-	QueryEnvironment *environment;
-	MemoryContext statement;
 	MemoryContext old;
 	char	   *columns;
-	char	   *sql;
-	List	   *queries;
-	ListCell   *cell;
 
-	if (!writer->rows)
+	if (!writer->rows.store)
 		return;
-	statement = AllocSetContextCreate(writer->piece, "kafka_ingest statement",
-									  ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(statement);
-	environment = environment_of_run(writer);
+	old = MemoryContextSwitchTo(writer->piece);
 	columns = column_list(writer);
-	sql = psprintf("INSERT INTO %s (%s) SELECT %s FROM %s",
-				   writer->target, columns, columns, ROWS_NAME);
-
-	/* The rows were put in by this transaction; triggers see a fresh view. */
-	PushActiveSnapshot(GetTransactionSnapshot());
-	queries = pg_rewrite_query(analyze(writer, sql, environment));
-	if (queries == NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule of %s makes nothing of an INSERT", writer->target)));
-	foreach(cell, queries)
-	{
-		check_written(lfirst_node(Query, cell));
-		execute(lfirst_node(Query, cell), sql, environment);
-	}
-	PopActiveSnapshot();
-	CommandCounterIncrement();
+	(void) ki_write_run(writer->relation,
+						psprintf("INSERT INTO %s (%s) SELECT %s FROM %s",
+								 writer->target, columns, columns, KI_ROWS_NAME),
+						&writer->rows, NULL, NULL);
 	MemoryContextSwitchTo(old);
-	MemoryContextDelete(statement);
-	tuplestore_end(writer->rows);
-	writer->rows = NULL;
-	writer->nrows = 0;
+	tuplestore_end(writer->rows.store);
+	writer->rows.store = NULL;
+	writer->rows.count = 0;
 }
 
 /* ------------------------------------------------------------------------
  * Rows
  * ------------------------------------------------------------------------
  */
-/* A table's columns that no field was given for. */
-static void
-fill_absent(InsertWriter *writer)
-{
-	if (!writer->estate)
-	{
-		MemoryContext rows = MemoryContextSwitchTo(writer->piece);
-
-		/* they see what was there before the piece, as in the statement */
-		CommandCounterIncrement();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		writer->estate = CreateExecutorState();
-		MemoryContextSwitchTo(rows);
-		ki_defaults_begin(writer->defaults, writer->relation, writer->estate);
-	}
-	ki_defaults_fill(writer->defaults, &writer->base.row);
-	ResetPerTupleExprContext(writer->estate);
-}
-
 static bool
 is_absent(const InsertWriter *writer, int i)
 {
@@ -271,7 +121,7 @@ is_absent(const InsertWriter *writer, int i)
 static bool
 is_same_shape(const InsertWriter *writer)
 {
-	for (int i = 0; i < writer->desc->natts; i++)
+	for (int i = 0; i < writer->rows.desc->natts; i++)
 		if (is_absent(writer, i) != bms_is_member(i, writer->absent))
 			return false;
 	return true;
@@ -283,10 +133,10 @@ start_run(InsertWriter *writer)
 	MemoryContext rows = MemoryContextSwitchTo(writer->piece);
 
 	writer->absent = NULL;
-	for (int i = 0; writer->is_by_shape && i < writer->desc->natts; i++)
+	for (int i = 0; writer->is_by_shape && i < writer->rows.desc->natts; i++)
 		if (is_absent(writer, i))
 			writer->absent = bms_add_member(writer->absent, i);
-	writer->rows = tuplestore_begin_heap(false, false, writer->memory_kb);
+	writer->rows.store = tuplestore_begin_heap(false, false, writer->memory_kb);
 	MemoryContextSwitchTo(rows);
 }
 
@@ -296,25 +146,26 @@ insert_add(KiWriter *base, KiFault *fault)
 	InsertWriter *writer = (InsertWriter *) base;
 	KiRow	   *row = &base->row;
 
-	if (writer->rows && writer->is_by_shape && !is_same_shape(writer))
+	if (writer->rows.store && writer->is_by_shape && !is_same_shape(writer))
 	{
 		base->culprit = -1;
 		flush(writer);
 		base->culprit = base->nadded;
 		base->ran_code = true;
 	}
-	if (!writer->rows)
+	if (!writer->rows.store)
 		start_run(writer);
 	if (row->has_absent && !writer->is_by_shape)
-		fill_absent(writer);
-	for (int i = 0; i < writer->desc->natts; i++)
+		ki_write_fill_absent(writer->defaults, writer->relation, writer->piece,
+							 &writer->estate, row);
+	for (int i = 0; i < writer->rows.desc->natts; i++)
 	{
 		writer->values[i] = row->values[writer->attnums[i] - 1];
 		writer->nulls[i] = row->nulls[writer->attnums[i] - 1];
 	}
-	tuplestore_putvalues(writer->rows, writer->desc, writer->values,
+	tuplestore_putvalues(writer->rows.store, writer->rows.desc, writer->values,
 						 writer->nulls);
-	writer->nrows++;
+	writer->rows.count++;
 	MemoryContextReset(base->row_context);
 	return true;
 }
@@ -325,16 +176,11 @@ insert_end(KiWriter *base)
 	InsertWriter *writer = (InsertWriter *) base;
 
 	flush(writer);
-	if (writer->estate)
-	{
-		FreeExecutorState(writer->estate);
-		PopActiveSnapshot();
-	}
-	writer->estate = NULL;
+	ki_write_free_estate(&writer->estate);
 	ki_session_check_constraints();
 }
 
-static const KiWriteRoutine routine = {insert_fits, insert_begin, insert_add, insert_end};
+static const KiWriteRoutine routine = {insert_fits, insert_begin, insert_add, insert_end, NULL};
 
 KiWriter *
 ki_write_insert_create(Relation target, const AttrNumber *attnums, int ncolumns)
@@ -345,15 +191,15 @@ ki_write_insert_create(Relation target, const AttrNumber *attnums, int ncolumns)
 	writer->base.routine = &routine;
 	writer->base.row.values = palloc(natts * sizeof(Datum));
 	writer->base.row.nulls = palloc(natts * sizeof(bool));
-	writer->target = name_of(target);
+	writer->target = ki_write_target_name(target);
 	writer->attnums = palloc(ncolumns * sizeof(AttrNumber));
 	writer->values = palloc(ncolumns * sizeof(Datum));
 	writer->nulls = palloc(ncolumns * sizeof(bool));
-	writer->desc = CreateTemplateTupleDesc(ncolumns);
+	writer->rows.desc = CreateTemplateTupleDesc(ncolumns);
 	for (int i = 0; i < ncolumns; i++)
 	{
 		writer->attnums[i] = attnums[i];
-		TupleDescCopyEntry(writer->desc, i + 1, RelationGetDescr(target),
+		TupleDescCopyEntry(writer->rows.desc, i + 1, RelationGetDescr(target),
 						   attnums[i]);
 	}
 	writer->is_by_shape = target->rd_rel->relkind == RELKIND_VIEW;

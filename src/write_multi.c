@@ -585,7 +585,7 @@ multi_end(KiWriter *base)
 	ki_session_check_constraints();
 }
 
-static const KiWriteRoutine routine = {multi_fits, multi_begin, multi_add, multi_end};
+static const KiWriteRoutine routine = {multi_fits, multi_begin, multi_add, multi_end, NULL};
 
 KiWriter *
 ki_write_multi_create(Relation target, const AttrNumber *attnums, int ncolumns)

@@ -17,6 +17,7 @@ typedef struct KiWriteRoutine
 	void		(*begin) (KiWriter *writer, Relation target, int memory_kb);
 	bool		(*add) (KiWriter *writer, KiFault *fault);
 	void		(*end) (KiWriter *writer);
+	void		(*delete) (KiWriter *writer);	/* only with a key */
 } KiWriteRoutine;
 
 /* The first member of each writer. */
@@ -30,6 +31,8 @@ struct KiWriter
 								 * trigger, while the last row was added */
 	int64		nadded;			/* rows of this piece */
 	int64		culprit;		/* the row being worked on; -1: several */
+	int64		ignored;		/* rows of the piece that were not written,
+								 * which has a meaning only for insert_ignore */
 };
 
 /* DEFAULTs of the columns that take no field. */
@@ -75,5 +78,10 @@ extern KiWriter *ki_write_insert_create(Relation target,
 extern KiWriter *ki_write_multi_create(Relation target,
 									   const AttrNumber *attnums,
 									   int ncolumns);
+extern KiWriter *ki_write_upsert_create(Relation target,
+										const AttrNumber *attnums,
+										int ncolumns,
+										const KiPipeline *pipeline,
+										const KiKey *key);
 
 #endif							/* KI_WRITE_ROUTINE_H */
