@@ -32,6 +32,7 @@ struct KiBatch
 	MemoryContext shape_context;
 	KiMap	   *map;			/* NULL: to be made */
 	KiWriter   *writer;			/* NULL: no target */
+	KiKey	   *key;			/* NULL: append mode */
 	KiStatement *statement;		/* NULL: none */
 	Oid			target;
 	Relation	relation;		/* the target, open while rows are applied */

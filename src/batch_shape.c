@@ -60,14 +60,15 @@ ki_batch_drop_shape(KiBatch *batch)
 static void
 make_writer(KiBatch *batch, Relation target)
 {
-	KiKey	   *key = ki_key_resolve(batch->pipeline, target);
 	const AttrNumber *attnums;
 	int			ncolumns;
 
-	batch->map = ki_map_create(batch->pipeline, RelationGetDescr(target), key);
+	batch->key = ki_key_resolve(batch->pipeline, target);
+	batch->map = ki_map_create(batch->pipeline, RelationGetDescr(target),
+							   batch->key);
 	ncolumns = ki_map_columns(batch->map, &attnums);
 	batch->writer = ki_writer_create(target, attnums, ncolumns,
-									 batch->pipeline, key);
+									 batch->pipeline, batch->key);
 }
 
 /* target NULL: none */
@@ -103,6 +104,7 @@ open_relation(KiBatch *batch)
 		make_shape(batch, target);
 	ncolumns = ki_map_columns(batch->map, &attnums);
 	ki_target_check_columns(target, attnums, ncolumns, batch->pipeline->owner);
+	ki_target_check_key(target, attnums, ncolumns, batch->pipeline, batch->key);
 	batch->relation = target;
 }
 
