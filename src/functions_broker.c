@@ -12,129 +12,18 @@
 #include "postgres.h"
 
 #include "catalog/pg_collation.h"
-#include "connection.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "look.h"
 #include "miscadmin.h"
-#include "source.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
-#define GROUP_ID "kafka_ingest"
-#define MEMORY_BYTES (1024 * 1024)
 #define TOPICS_WAIT_MS 5000
-#define FIRST_WAIT_MS 500
 
 PG_FUNCTION_INFO_V1(kafka_ingest_check_connection);
 PG_FUNCTION_INFO_V1(kafka_ingest_topics);
-
-/* --- errors --- */
-
-static bool
-has_property(const KiConnection *connection, const char *name)
-{
-	for (int i = 0; i < connection->nproperties; i++)
-		if (strcmp(connection->properties[i].name, name) == 0)
-			return true;
-	return false;
-}
-
-static int
-sqlstate_of(const char *reason, const KiConnection *connection)
-{
-	if (strcmp(reason, "authentication_failed") == 0)
-		return has_property(connection, "sasl.username") ?
-			ERRCODE_INVALID_PASSWORD :
-			ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
-	if (strcmp(reason, "not_authorized") == 0)
-		return ERRCODE_INSUFFICIENT_PRIVILEGE;
-	return ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
-}
-
-static const char *
-hint_of(const char *reason, const KiConnection *connection)
-{
-	if (strcmp(reason, "authentication_failed") == 0)
-		return !connection->has_mapping ?
-			"There is no user mapping with credentials for this user." :
-			"Check security.protocol and sasl.mechanisms, and sasl.username and sasl.password of the user mapping.";
-	if (strcmp(reason, "tls_failed") == 0)
-		return "Check security.protocol and the certificates: ssl.ca.pem, and ssl.certificate.pem and ssl.key.pem if the broker wants one of the client.";
-	if (strcmp(reason, "not_authorized") == 0)
-		return "The Kafka user needs permission to describe the cluster and to read its topics.";
-	return "Check the option \"brokers\", and that the database server can reach the addresses that the brokers advertise.";
-}
-
-/* No answer in time: say why, as far as anybody knows. */
-static void
-raise_unanswered(const KiSource *source, const KiConnection *connection)
-{
-	const KiTrouble *trouble = ki_source_trouble(source);
-	const char *reason = trouble->reason ? trouble->reason : "broker_unreachable";
-
-	ereport(ERROR,
-			(errcode(sqlstate_of(reason, connection)),
-			 errmsg("cannot use the Kafka brokers \"%s\" of connection \"%s\": %s",
-					connection->brokers, connection->name, reason),
-			 trouble->detail ? errdetail("%s", trouble->detail) :
-			 errdetail("No broker answered in time."),
-			 errhint("%s", hint_of(reason, connection))));
-}
-
-/* --- asking --- */
-
-static KiSource *
-open_source(const KiConnection *connection)
-{
-	KiSourceOptions options = {0};
-
-	if (connection->needs_secret)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("connection \"%s\" has no credentials for this user",
-						connection->name),
-				 errhint("Give them with kafka_ingest.alter_connection(), or CREATE USER MAPPING.")));
-	options.connection = connection;
-	options.group_id = GROUP_ID;
-	options.memory_bytes = MEMORY_BYTES;
-	return ki_source_create(&options);
-}
-
-/* Will waiting longer not help? */
-static bool
-is_hopeless(const KiTrouble *trouble)
-{
-	return trouble->reason != NULL &&
-		(strcmp(trouble->reason, "authentication_failed") == 0 ||
-		 strcmp(trouble->reason, "tls_failed") == 0 ||
-		 strcmp(trouble->reason, "not_authorized") == 0);
-}
-
-/* The first waits are short, so that what is wrong for good shows soon. */
-static void
-ask_cluster(KiSource *source, const KiConnection *connection, int wait_ms,
-			KiCluster *cluster)
-{
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												  wait_ms);
-	int			patience_ms = FIRST_WAIT_MS;
-
-	for (;;)
-	{
-		int			left_ms;
-
-		left_ms = (int) TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-														end);
-		if (ki_source_cluster(source, Min(patience_ms, left_ms),
-							  cluster) == KI_ANSWER_OK)
-			return;
-		if (GetCurrentTimestamp() >= end ||
-			is_hopeless(ki_source_trouble(source)))
-			raise_unanswered(source, connection);
-		patience_ms *= 2;
-	}
-}
 
 /* --- check_connection --- */
 
@@ -188,8 +77,8 @@ kafka_ingest_check_connection(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	connection = ki_connection_load(text_to_cstring(PG_GETARG_TEXT_PP(0)),
 									GetUserId(), NULL, false);
-	source = open_source(connection);
-	ask_cluster(source, connection, wait_ms, &cluster);
+	source = ki_look_open(connection, NULL);
+	ki_look_cluster(source, connection, NULL, wait_ms, &cluster);
 	put_brokers((ReturnSetInfo *) fcinfo->resultinfo, &cluster);
 	ki_source_close(source);
 	return (Datum) 0;
@@ -239,7 +128,7 @@ get_offsets(KiSource *source, const KiConnection *connection,
 		const char *reason = ki_source_trouble(source)->reason;
 
 		if (reason == NULL || strcmp(reason, "not_authorized") != 0)
-			raise_unanswered(source, connection);
+			ki_look_unanswered(source, connection);
 	}
 	nulls[3] = nulls[4] = answer != KI_ANSWER_OK;
 	values[3] = Int64GetDatum(low_offset);
@@ -285,8 +174,8 @@ kafka_ingest_topics(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	connection = ki_connection_load(text_to_cstring(PG_GETARG_TEXT_PP(0)),
 									GetUserId(), NULL, false);
-	source = open_source(connection);
-	ask_cluster(source, connection, TOPICS_WAIT_MS, &cluster);
+	source = ki_look_open(connection, NULL);
+	ki_look_cluster(source, connection, NULL, TOPICS_WAIT_MS, &cluster);
 	qsort(cluster.partitions, cluster.npartitions, sizeof(KiTopicPartition),
 		  compare_partitions);
 	put_topics((ReturnSetInfo *) fcinfo->resultinfo, source, connection,

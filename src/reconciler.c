@@ -78,6 +78,7 @@ collect_wishes(int *nwishes)
 			continue;
 		wishes[*nwishes].pipeline = pipeline->id;
 		wishes[*nwishes].worker = i;
+		wishes[*nwishes].name = pipeline->name;
 		wishes[*nwishes].owner = pipeline->owner;
 		(*nwishes)++;
 	}

@@ -226,6 +226,7 @@ grant_wish(Oid database, const KiWish *wish)
 		slot->not_before = 0;
 		slot->failures = 0;
 	}
+	strlcpy(slot->name, wish->name, NAMEDATALEN);
 	slot->owner = wish->owner;
 	slot->is_wanted = true;
 	slot->is_seen = true;

@@ -69,6 +69,7 @@ typedef struct KiSlot
 	Oid			database;		/* InvalidOid: the slot is free */
 	int32		pipeline;
 	int32		worker;
+	char		name[NAMEDATALEN];	/* of the pipeline */
 	Oid			owner;
 	bool		is_wanted;
 	bool		is_seen;		/* by the reconciler that runs now */
@@ -127,6 +128,7 @@ typedef struct KiWish
 {
 	int32		pipeline;
 	int32		worker;
+	const char *name;			/* of the pipeline */
 	Oid			owner;
 } KiWish;
 

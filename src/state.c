@@ -27,8 +27,11 @@
 #include "settings.h"
 #include "state.h"
 #include "topics.h"
+#include "watermark.h"
 
 #define HANGS_AFTER_MS 2000		/* a wait for a lock shows after this */
+#define HELD_AFTER_MS 10000		/* an open transaction shows after this */
+#define SEEN_IS_OLD_MS 10000	/* what was seen of the log counts so long */
 #define START_GRACE_MS 5000		/* a new pipeline's worker may take this */
 
 static void
@@ -210,6 +213,17 @@ rate_of(const KiSlot *slot)
 	return (double) count / Min(Max(seconds, 1), KI_RATE_SECONDS);
 }
 
+void
+ki_state_of_slot(const KiSlot *slot, KiState *state)
+{
+	state->last_error_at = slot->last_error_at;
+	state->messages_per_second = rate_of(slot);
+	if (slot->pid != 0 && slot->activity != KI_ACTIVITY_NONE)
+		state_of_process(slot, state);
+	else
+		state_of_absence(slot, state);
+}
+
 static void
 add_slot(const KiSlot *slot, KiState *state, bool is_first)
 {
@@ -220,13 +234,10 @@ add_slot(const KiSlot *slot, KiState *state, bool is_first)
 		state->last_error_at = slot->last_error_at;
 		state->last_error = pstrdup(slot->last_error);
 	}
-	state->messages_per_second += rate_of(slot);
+	ki_state_of_slot(slot, &one);
+	state->messages_per_second += one.messages_per_second;
 	if (slot->pid != 0)
 		state->pids[state->npids++] = slot->pid;
-	if (slot->pid != 0 && slot->activity != KI_ACTIVITY_NONE)
-		state_of_process(slot, &one);
-	else
-		state_of_absence(slot, &one);
 	if (!is_first && gravity(one.state) <= gravity(state->state))
 		return;
 	set(state, one.state, one.reason, one.detail);
@@ -279,6 +290,30 @@ ki_state_derive(const KiPipeline *pipeline, KiState *state)
 	set(state, kept.state, kept.reason, kept.detail);
 	state->since = kept.since;
 	state->next_retry_at = 0;
+}
+
+char *
+ki_state_held_back(const KiPipeline *pipeline)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	ListCell   *cell;
+
+	foreach(cell, ki_position_all(pipeline->id))
+	{
+		const KiPosition *at = &((KiPositionRow *) lfirst(cell))->at;
+		KiWatermark view;
+
+		if (!ki_watermark_get(MyDatabaseId, pipeline->id, at->topic,
+							  at->partition, &view) ||
+			view.held_since == 0 ||
+			TimestampDifferenceExceeds(view.at, now, SEEN_IS_OLD_MS) ||
+			!TimestampDifferenceExceeds(view.held_since, now, HELD_AFTER_MS))
+			continue;
+		return psprintf("A producer's open transaction holds back topic \"%s\" partition %d: " INT64_FORMAT " offsets from " INT64_FORMAT " on cannot be read before it ends.",
+						at->topic, at->partition,
+						view.high_offset - view.stable_offset, view.stable_offset);
+	}
+	return NULL;
 }
 
 int

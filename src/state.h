@@ -28,6 +28,15 @@ typedef struct KiState
  */
 extern void ki_state_derive(const KiPipeline *pipeline, KiState *state);
 
+/* What one worker does, as far as its slot tells. */
+extern void ki_state_of_slot(const KiSlot *slot, KiState *state);
+
+/*
+ * A sentence about a partition whose end an open transaction of a producer has
+ * held back for a while; NULL: there is none.
+ */
+extern char *ki_state_held_back(const KiPipeline *pipeline);
+
 /* The pid of the worker that reads a partition; 0: none runs. */
 extern int	ki_state_worker_pid(const KiPipeline *pipeline, const char *topic,
 								int32 partition);

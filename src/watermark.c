@@ -62,6 +62,19 @@ ki_watermark_init_shmem(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
+/*
+ * Since when an open transaction keeps the end that may be read where it is.
+ */
+static TimestampTz
+held_since(const KiWatermark *before, const KiWatermark *now)
+{
+	if (now->stable_offset < 0 || now->stable_offset >= now->high_offset)
+		return 0;
+	if (before->held_since != 0 && before->stable_offset == now->stable_offset)
+		return before->held_since;
+	return now->at;
+}
+
 void
 ki_watermark_set(Oid database, int32 pipeline, const KiWatermark *marks,
 				 int nmarks)
@@ -74,14 +87,20 @@ ki_watermark_set(Oid database, int32 pipeline, const KiWatermark *marks,
 		Key			key = {database, pipeline, hash_topic(marks[i].topic),
 		marks[i].partition};
 		bool		is_full = hash_get_num_entries(marks_seen) >= MAX_WATERMARKS;
+		bool		is_known;
+		TimestampTz since;
 		Entry	   *entry = hash_search(marks_seen, &key,
 										is_full ? HASH_FIND : HASH_ENTER_NULL,
-										NULL);
+										&is_known);
 
 		if (!entry)
 			continue;
+		if (!is_known)
+			entry->mark.held_since = 0;
+		since = held_since(&entry->mark, &marks[i]);
 		entry->mark = marks[i];
 		entry->mark.topic = NULL;
+		entry->mark.held_since = since;
 	}
 	LWLockRelease(lock);
 }

@@ -17,6 +17,9 @@ typedef struct KiWatermark
 	int64		stable_offset;
 	int64		high_offset;
 	TimestampTz at;				/* when the worker saw them */
+	TimestampTz held_since;		/* stable_offset stands still below
+								 * high_offset since; 0: it does not.  Kept by
+								 * ki_watermark_set */
 } KiWatermark;
 
 extern void ki_watermark_request_shmem(void);

@@ -67,6 +67,7 @@ floors='
 4 loader         loader open report resolve watch
 4 worker         worker
 5 ask            ask
+5 look           look look_*
 5 launcher       launcher reconciler stepaside
 5 owned          owned pipeline_check
 5 state          state

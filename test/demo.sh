@@ -96,6 +96,16 @@ start_producer()
 	producer=$!
 }
 
+# infer_table wants to see some
+await_first_messages()
+{
+	local deadline=$((SECONDS + 30))
+	until as_user "$KAFKA_TOOL" offsets "$brokers" "$topic" | awk '$3 > 0 { found = 1 } END { exit !found }'; do
+		[ $SECONDS -le $deadline ] || { cat "$work/producer.log" >&2; die "nothing is produced"; }
+		sleep 0.1
+	done
+}
+
 producer_is_running()
 {
 	[ -n "$producer" ] && kill -0 "$producer" 2> /dev/null
@@ -146,7 +156,7 @@ quick_start()
 	psql -e -P pager=off -v brokers="$brokers" -v topic="$topic" <<-'END'
 		CREATE EXTENSION kafka_ingest;
 		SELECT kafka_ingest.create_connection('kafka', brokers => :'brokers');
-		CREATE TABLE demo (category text, value bigint);
+		SELECT kafka_ingest.infer_table(:'topic', 'demo') \gexec
 		SELECT kafka_ingest.create_pipeline('demo', topic => :'topic', target => 'demo');
 		SELECT kafka_ingest.wait_until_caught_up('demo');
 		\x on
@@ -333,6 +343,7 @@ main()
 	start_broker
 	start_server
 	start_producer
+	await_first_messages
 	quick_start
 	say "loading, while $(with_commas $rate) messages a second are produced:"
 	progress_until $((messages / 2))
