@@ -25,4 +25,14 @@ extern KiStartPoint *ki_ask_points(KiSource *source, const KiPipeline *pipeline,
 								   const KiStart *start, TimestampTz deadline,
 								   int *npoints, bool *is_missing);
 
+/*
+ * The next messages of a pipeline, at most so many, with their headers: from
+ * its positions on, or from the beginning of partitions that have none; fewer
+ * where the topic ends or the deadline comes.  Raises 42704 when no topic of
+ * its exists, 08001 when the broker does not answer.  They and the client they
+ * came from live in the current memory context.
+ */
+extern KiMessages *ki_ask_messages(const KiPipeline *pipeline, int most,
+								   TimestampTz deadline);
+
 #endif							/* KI_ASK_H */

@@ -18,6 +18,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "ask.h"
 #include "batch.h"
 #include "catalog.h"
 #include "header.h"
@@ -220,6 +221,22 @@ return_preview(FunctionCallInfo fcinfo, const KiPipeline *pipeline,
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+#define MOST_MESSAGES 10000
+#define LONGEST_WAIT_MS 10000	/* for the broker's answers */
+
+static int
+take_most(FunctionCallInfo fcinfo)
+{
+	int			most = PG_ARGISNULL(4) ? 10 : PG_GETARG_INT32(4);
+
+	if (most < 1 || most > MOST_MESSAGES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"max_messages\" must be between 1 and %d",
+						MOST_MESSAGES)));
+	return most;
+}
+
 Datum
 kafka_ingest_preview(PG_FUNCTION_ARGS)
 {
@@ -231,7 +248,10 @@ kafka_ingest_preview(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	ki_text_prepare();
-	messages = given_message(fcinfo, pipeline);
+	messages = is_given ? given_message(fcinfo, pipeline) :
+		ki_ask_messages(pipeline, take_most(fcinfo),
+						TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													LONGEST_WAIT_MS));
 	batch = ki_batch_create(pipeline, &of_caller, &never);
 	for (int i = 0; i < messages->count; i++)
 	{
