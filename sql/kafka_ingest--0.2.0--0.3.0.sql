@@ -29,6 +29,9 @@ UPDATE kafka_ingest.pipeline SET on_tombstone = NULL WHERE on_tombstone = 'skip'
 -- before this one is read.
 ALTER TABLE kafka_ingest.position ADD COLUMN waits_for jsonb;
 
+-- By it touching gaps of one kind become one row.
+CREATE INDEX gap_place ON kafka_ingest.gap (pipeline, partition, from_offset);
+
 -- A hash of the message's key; NULL: it has none.
 ALTER TABLE kafka_ingest.dead_letter ADD COLUMN key_hash integer;
 CREATE INDEX dead_letter_key ON kafka_ingest.dead_letter (pipeline, key_hash);
@@ -84,6 +87,11 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'kafka_ingest_discard_dead_letters';
 COMMENT ON FUNCTION kafka_ingest.discard_dead_letters(text, bigint[], interval) IS
 'delete dead letters for good, and return how many; each leaves a gap';
+
+COMMENT ON FUNCTION kafka_ingest.seek(text, text, timestamptz, jsonb, text, boolean) IS
+'move the positions of a pipeline; a jump forward leaves a gap row, one backwards loads again and in mode append must be allowed; restarts what stopped for its position';
+COMMENT ON FUNCTION kafka_ingest.adopt(text, text) IS
+'let the pipelines of a copied or restored database load here, group_id: and publish to this group; owner and target are found again by name';
 
 -- ---------------------------------------------------------------------------
 -- Looking

@@ -74,24 +74,10 @@ SELECT verdicts(argument) FROM unnest(ARRAY[
     $$envelope => 'connect'$$,
     $$key_format => 'raw'$$,
     $$key_format => 'avro'$$,
-    $$filter => '{"$.type": "order"}'$$,
-    $$start_from => 'committed'$$,
-    $$start_group => 'a group'$$,
-    $$on_offset_lost => 'earliest'$$,
-    $$on_offset_lost => 'latest'$$,
-    $$max_messages_per_second => 1000$$,
-    $$group_id => 'a group'$$]) AS argument;
+    $$filter => '{"$.type": "order"}'$$]) AS argument;
 
 -- a statement alone, as PRODUCT has it, is refused for the statement
 SELECT pg_temp.try($$SELECT kafka_ingest.create_pipeline('new', 't', statement => 'SELECT 1', connection => 'regress_ki')$$);
-
--- the rest of seek(), and another group when adopting
-SELECT statement || E'\n' || pg_temp.try('SELECT kafka_ingest.' || statement) FROM unnest(ARRAY[
-    $$seek('demo', start_from => 'latest')$$,
-    $$seek('demo', start_from => 'earliest', allow_duplicates => true)$$,
-    $$seek('demo', start_timestamp => '2024-01-01')$$,
-    $$adopt('demo', group_id => 'a group')$$,
-    $$adopt(group_id => 'a group')$$]) AS statement;
 
 -- secrets in files
 SELECT pg_temp.try($$CREATE USER MAPPING FOR regress_ki_anna SERVER regress_ki OPTIONS ("sasl.password" 'file:/etc/secret')$$);
@@ -128,8 +114,12 @@ SELECT verdicts(argument) FROM unnest(ARRAY[
     $$start_from => NULL$$,
     $$start_group => NULL$$,
     $$on_offset_lost => 'stop'$$,
+    $$on_offset_lost => 'earliest'$$,
+    $$on_offset_lost => 'latest'$$,
     $$max_messages_per_second => NULL$$,
+    $$max_messages_per_second => 1000$$,
     $$group_id => NULL$$,
+    $$group_id => 'a group'$$,
     $$group_id => ''$$]) AS argument;
 -- each of these alters of 'demo' moves it to the topic t2, so one at a time
 SELECT verdicts($$start_from => 'earliest'$$);

@@ -19,6 +19,8 @@ typedef struct KiTransaction
 {
 	void		(*begin) (void);	/* leaves an active snapshot */
 	void		(*commit) (void);
+	bool		is_callers;		/* commit only hands over: nobody outside may
+								 * be told what may still be rolled back */
 } KiTransaction;
 
 extern void ki_transaction_begin(const KiTransaction *transaction);

@@ -61,8 +61,8 @@ typedef struct Row
  * Ground
  * ------------------------------------------------------------------------
  */
-static Oid
-relation_id_or_invalid(const char *name)
+Oid
+ki_catalog_find(const char *name)
 {
 	Oid			schema = get_namespace_oid(KI_SCHEMA, true);
 
@@ -72,7 +72,7 @@ relation_id_or_invalid(const char *name)
 Oid
 ki_catalog_relation_id(const char *name)
 {
-	Oid			relid = relation_id_or_invalid(name);
+	Oid			relid = ki_catalog_find(name);
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
@@ -86,7 +86,7 @@ bool
 ki_catalog_is_installed(void)
 {
 	return OidIsValid(get_extension_oid("kafka_ingest", true)) &&
-		OidIsValid(relation_id_or_invalid("position"));
+		OidIsValid(ki_catalog_find("position"));
 }
 
 Relation

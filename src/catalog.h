@@ -22,6 +22,9 @@
 /* OID of one of our relations; 55000 when the extension is not there. */
 extern Oid	ki_catalog_relation_id(const char *name);
 
+/* The same, or InvalidOid for what this SQL version does not have. */
+extern Oid	ki_catalog_find(const char *name);
+
 /* Is the extension installed (and not being dropped) in this database? */
 extern bool ki_catalog_is_installed(void);
 extern Relation ki_catalog_open(const char *name, LOCKMODE mode);
@@ -74,6 +77,8 @@ typedef struct KiPositionRow
 	int64		ignored;
 	int64		dead_letters;
 	TimestampTz committed_at;	/* 0: never */
+	Jsonb	   *waits_for;		/* {"topic": {"0": 100}}: not read before the
+								 * others stand there; NULL: it may be */
 } KiPositionRow;
 
 /* What one batch adds to a position row. */
@@ -107,10 +112,18 @@ extern KiPositionRow *ki_position_lock(int32 pipeline,
 /* The swap, on a row locked in this transaction. */
 extern void ki_position_advance(int32 pipeline, const KiAdvance *advance);
 
+/* waits_for NULL: it may be read at once. */
 extern void ki_position_insert(int32 pipeline, const char *topic,
-							   int32 partition, int64 next_offset);
+							   int32 partition, int64 next_offset,
+							   Jsonb *waits_for);
 
-/* seek(): another place; what was applied last there is forgotten. */
+/* What it waited for has come. */
+extern void ki_position_release(int32 pipeline, const KiPositionRow *row);
+
+/*
+ * Another place; what was applied last there is forgotten, and it waits for
+ * nothing.
+ */
 extern void ki_position_move(int32 pipeline, const char *topic,
 							 int32 partition, int64 next_offset);
 extern void ki_position_delete_all(int32 pipeline);
@@ -126,6 +139,12 @@ typedef struct KiGap
 	const char *detail;			/* NULL: none */
 } KiGap;
 
+/*
+ * Record a gap.  With rows of the same topic, partition, reason and detail
+ * that it touches or overlaps it becomes one row.  The caller keeps others
+ * from doing so at the same time: it holds the pipeline EXCLUSIVE, or its
+ * resolution.
+ */
 extern void ki_gap_insert(int32 pipeline, const KiGap *gap);
 extern int64 ki_gap_count(int32 pipeline);
 extern void ki_gap_delete_all(int32 pipeline);

@@ -64,6 +64,8 @@ position_from_tuple(HeapTuple tuple, TupleDesc desc)
 	KiPositionRow *position = palloc0(sizeof(KiPositionRow));
 	Row			row;
 
+	/* The tables of SQL version 0.2.0 end before waits_for. */
+	row.nulls[COL_WAITS_FOR] = true;
 	heap_deform_tuple(tuple, desc, row.values + 1, row.nulls + 1);
 	position->tid = tuple->t_self;
 	position->at.topic = TextDatumGetCString(row.values[COL_TOPIC]);
@@ -79,6 +81,8 @@ position_from_tuple(HeapTuple tuple, TupleDesc desc)
 	position->ignored = DatumGetInt64(row.values[COL_IGNORED]);
 	position->dead_letters = DatumGetInt64(row.values[COL_DEAD_LETTERS]);
 	position->committed_at = row_int64(&row, COL_COMMITTED_AT, 0);
+	if (!row.nulls[COL_WAITS_FOR])
+		position->waits_for = DatumGetJsonbPCopy(row.values[COL_WAITS_FOR]);
 	return position;
 }
 
@@ -243,7 +247,7 @@ ki_position_advance(int32 pipeline, const KiAdvance *advance)
 
 void
 ki_position_insert(int32 pipeline, const char *topic, int32 partition,
-				   int64 next_offset)
+				   int64 next_offset, Jsonb *waits_for)
 {
 	Relation	rel = ki_catalog_open("position", RowExclusiveLock);
 	Row			row;
@@ -257,7 +261,8 @@ ki_position_insert(int32 pipeline, const char *topic, int32 partition,
 	row.nulls[COL_LAST_TIMESTAMP] = true;
 	row.nulls[COL_LAST_CRC] = true;
 	row.nulls[COL_COMMITTED_AT] = true;
-	row.nulls[COL_WAITS_FOR] = true;
+	row.values[COL_WAITS_FOR] = PointerGetDatum(waits_for);
+	row.nulls[COL_WAITS_FOR] = waits_for == NULL;
 	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel),
 											row.values + 1, row.nulls + 1));
 	table_close(rel, RowExclusiveLock);
@@ -275,14 +280,28 @@ ki_position_move(int32 pipeline, const char *topic, int32 partition,
 
 	if (!old)
 	{
-		ki_position_insert(pipeline, topic, partition, next_offset);
+		ki_position_insert(pipeline, topic, partition, next_offset, NULL);
 		return;
 	}
 	rel = ki_catalog_open("position", RowExclusiveLock);
 	put(&row, replaces, COL_NEXT_OFFSET, Int64GetDatum(next_offset), false);
 	put(&row, replaces, COL_LAST_OFFSET, (Datum) 0, true);
 	put(&row, replaces, COL_LAST_CRC, (Datum) 0, true);
+	put(&row, replaces, COL_WAITS_FOR, (Datum) 0, true);
 	update_row(rel, pipeline, old, &row, replaces);
+	table_close(rel, RowExclusiveLock);
+	CommandCounterIncrement();
+}
+
+void
+ki_position_release(int32 pipeline, const KiPositionRow *row)
+{
+	Relation	rel = ki_catalog_open("position", RowExclusiveLock);
+	Row			changed;
+	bool		replaces[NCOLS + 1] = {false};
+
+	put(&changed, replaces, COL_WAITS_FOR, (Datum) 0, true);
+	update_row(rel, pipeline, row, &changed, replaces);
 	table_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();
 }

@@ -126,8 +126,9 @@ resolve_target(KiPipeline *pipeline)
 	relation_close(target, NoLock);
 }
 
+/* group_id NULL: it keeps its own. */
 static void
-adopt(KiPipeline *pipeline)
+adopt(KiPipeline *pipeline, char *group_id)
 {
 	ki_lock_pipeline(pipeline->id, true);
 	pipeline = ki_pipeline_load(pipeline->id);
@@ -137,13 +138,16 @@ adopt(KiPipeline *pipeline)
 	if (pipeline->target_name)
 		resolve_target(pipeline);
 	ki_guard_current(&pipeline->guard);
+	if (group_id)
+		pipeline->group_id = group_id;
 	ki_pipeline_store(pipeline, true);
-	ki_event_insert(pipeline, "adopt", NULL);
+	ki_event_insert(pipeline, "adopt", group_id ?
+					psprintf("with group \"%s\"", group_id) : NULL);
 	ki_slot_mark_changed();
 }
 
 static void
-adopt_all(void)
+adopt_all(char *group_id)
 {
 	ListCell   *cell;
 
@@ -152,12 +156,12 @@ adopt_all(void)
 		KiPipeline *pipeline = lfirst(cell);
 
 		if (!ki_guard_matches(&pipeline->guard) && ki_is_mine(pipeline))
-			adopt(pipeline);
+			adopt(pipeline, group_id);
 	}
 }
 
 static void
-adopt_one(const char *name)
+adopt_one(const char *name, char *group_id)
 {
 	KiPipeline *pipeline = ki_pipeline_find(name);
 
@@ -166,28 +170,33 @@ adopt_one(const char *name)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("pipeline \"%s\" does not exist", name)));
 	if (!ki_guard_matches(&pipeline->guard))
-		adopt(pipeline);
+		adopt(pipeline, group_id);
 	else
 	{
 		(void) ki_owned_find(name);
 		ereport(NOTICE,
-				(errmsg("pipeline \"%s\" belongs to this database already", name)));
+				(errmsg("pipeline \"%s\" belongs to this database already", name),
+				 group_id ? errhint("alter_pipeline() sets its group_id.") : 0));
 	}
 }
 
 Datum
 kafka_ingest_adopt(PG_FUNCTION_ARGS)
 {
+	char	   *group_id = PG_ARGISNULL(1) ? NULL :
+	text_to_cstring(PG_GETARG_TEXT_PP(1));
+
 	PreventCommandIfReadOnly("adopt()");
-	if (!PG_ARGISNULL(1) && VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(1)) != 0)
+	if (PG_ARGISNULL(0) && group_id && group_id[0] != '\0')
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("option \"group_id\" is not supported yet"),
-				 errhint("Leave the option at its default.")));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a group_id can only be given for one pipeline"),
+				 errdetail("Pipelines of one group would overwrite each other's offsets."),
+				 errhint("Name the pipeline, or use group_id => '' to publish nothing.")));
 	if (PG_ARGISNULL(0))
-		adopt_all();
+		adopt_all(group_id);
 	else
-		adopt_one(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+		adopt_one(text_to_cstring(PG_GETARG_TEXT_PP(0)), group_id);
 	PG_RETURN_VOID();
 }
 

@@ -34,7 +34,7 @@ begin_nothing(void)
 }
 
 /* The transaction is the caller's. */
-static const KiTransaction of_caller = {begin_nothing, begin_nothing};
+static const KiTransaction of_caller = {begin_nothing, begin_nothing, true};
 
 /* ------------------------------------------------------------------------
  * The message that was given

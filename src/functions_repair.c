@@ -111,7 +111,7 @@ begin_nothing(void)
 }
 
 /* The transaction is the caller's, and nothing of ours begins or ends one. */
-static const KiTransaction of_caller = {begin_nothing, begin_nothing};
+static const KiTransaction of_caller = {begin_nothing, begin_nothing, true};
 
 /* The letters to try, in order of their places. */
 static List *

@@ -66,8 +66,8 @@ commit_in_block(void)
 	CommandCounterIncrement();
 }
 
-static const KiTransaction in_procedure = {begin_in_procedure, commit_in_procedure};
-static const KiTransaction in_block = {begin_in_block, commit_in_block};
+static const KiTransaction in_procedure = {begin_in_procedure, commit_in_procedure, false};
+static const KiTransaction in_block = {begin_in_block, commit_in_block, true};
 
 typedef struct KiGoal
 {
@@ -227,23 +227,6 @@ has_reached_ends(const Run *run)
 	return true;
 }
 
-/* A broker that went away while we read must not be waited for for ever. */
-static void
-check_health(Run *run)
-{
-	const char *reason;
-	const char *detail;
-
-	ki_loader_trouble(run->loader, &reason, &detail);
-	if (reason)
-		bear_trouble(run);
-	else if (run->loader->total_messages > run->seen_messages)
-	{
-		run->seen_messages = run->loader->total_messages;
-		run->trouble_since = 0;
-	}
-}
-
 /* The pipeline stopped: what came before is in; say why it goes no further. */
 static void
 raise_stop(const Run *run)
@@ -267,6 +250,43 @@ raise_stop(const Run *run)
 			 errhint("Messages before it are loaded. Use resume() to try again, or seek() to go on behind it.")));
 }
 
+/*
+ * Partitions that waited for what is loaded now: open again, and their ends
+ * are goals, too.  False: it stays as it is.
+ */
+static bool
+take_up_waiting(Run *run)
+{
+	int			before = run->loader->nwaiting;
+
+	if (before == 0)
+		return false;
+	ki_loader_reset(run->loader);
+	if (!open_loader(run))
+		return true;			/* the time is over */
+	if (!run->loader->is_open)
+		raise_stop(run);
+	note_ends(run);
+	return run->loader->nwaiting < before;
+}
+
+/* A broker that went away while we read must not be waited for for ever. */
+static void
+check_health(Run *run)
+{
+	const char *reason;
+	const char *detail;
+
+	ki_loader_trouble(run->loader, &reason, &detail);
+	if (reason)
+		bear_trouble(run);
+	else if (run->loader->total_messages > run->seen_messages)
+	{
+		run->seen_messages = run->loader->total_messages;
+		run->trouble_since = 0;
+	}
+}
+
 /* One round; false: nothing more to do. */
 static bool
 go_round(Run *run)
@@ -274,7 +294,7 @@ go_round(Run *run)
 	const char *end_reason;
 	KiStep		step;
 
-	if (has_reached_ends(run))
+	if (has_reached_ends(run) && !take_up_waiting(run))
 	{
 		run->is_caught_up = true;
 		return false;

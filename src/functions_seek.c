@@ -28,8 +28,7 @@ PG_FUNCTION_INFO_V1(kafka_ingest_seek);
 typedef struct Seek
 {
 	KiPipeline *pipeline;
-	KiOffset   *offsets;
-	int			noffsets;
+	KiStart		start;
 	KiStartPoint *points;		/* of all partitions */
 	int			npoints;
 	char	   *reason;			/* NULL: none given */
@@ -37,32 +36,59 @@ typedef struct Seek
 	StringInfoData what;		/* for the event */
 } Seek;
 
+/* Exactly one of the three ways to say where. */
 static void
-refuse_what_comes_later(FunctionCallInfo fcinfo)
+check_ways(FunctionCallInfo fcinfo)
 {
-	if (!PG_ARGISNULL(1) || !PG_ARGISNULL(2))
+	int			ways = !PG_ARGISNULL(1) + !PG_ARGISNULL(2) + !PG_ARGISNULL(3);
+
+	if (ways != 1)
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("seek() takes only start_offsets in this version"),
-				 errhint("Use seek(name, start_offsets => '{\"0\": 100}').")));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("seek() needs exactly one of start_from, start_timestamp and start_offsets"),
+				 errhint("For example start_from => 'latest', or start_offsets => '{\"0\": 100, \"1\": -50}'.")));
+}
+
+static void
+take_start(FunctionCallInfo fcinfo, Seek *seek)
+{
+	KiStart    *start = &seek->start;
+
+	start->from = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	if (start->from && strcmp(start->from, "earliest") != 0 &&
+		strcmp(start->from, "latest") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for argument \"start_from\": \"%s\"",
+						start->from),
+				 errhint("Valid values are: 'earliest', 'latest'.")));
+	start->has_timestamp = !PG_ARGISNULL(2);
+	if (start->has_timestamp)
+		start->timestamp = PG_GETARG_TIMESTAMPTZ(2);
+	if (start->has_timestamp && TIMESTAMP_NOT_FINITE(start->timestamp))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"start_timestamp\" must be finite"),
+				 errhint("Use start_from => 'earliest' or 'latest'.")));
 	if (PG_ARGISNULL(3))
+		return;
+	start->offsets = ki_offsets_parse(PG_GETARG_JSONB_P(3), seek->pipeline->topic,
+									  "start_offsets", &start->noffsets);
+	if (start->noffsets == 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"start_offsets\" must not be null"),
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("start_offsets names no partition"),
 				 errhint("Give offsets by partition, as in {\"0\": 100, \"1\": -50}.")));
 }
 
-/* Ask the broker where the given offsets lie, before anything is locked. */
+/* Ask the broker where the start lies, before anything is locked. */
 static void
 ask_broker(Seek *seek)
 {
 	KiSource   *source = ki_ask_open(seek->pipeline);
-	KiStart		start = {0};
 	bool		is_missing;
 
-	start.offsets = seek->offsets;
-	start.noffsets = seek->noffsets;
-	seek->points = ki_ask_points(source, seek->pipeline, &start,
+	seek->points = ki_ask_points(source, seek->pipeline, &seek->start,
 								 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 															 LONGEST_WAIT_MS),
 								 &seek->npoints, &is_missing);
@@ -94,6 +120,29 @@ point_of(const Seek *seek, const char *topic, int32 partition)
 	return NULL;				/* not reached */
 }
 
+/*
+ * Does loading again change nothing?  A statement beside the target does what
+ * it does twice.
+ */
+static bool
+is_idempotent(const KiPipeline *pipeline)
+{
+	return strcmp(pipeline->mode, "append") != 0 && !pipeline->statement;
+}
+
+/*
+ * Did it stop since the log is not the one that was read?  With several topics
+ * only what ends before its position is known to be meant.
+ */
+static bool
+is_another_log(const KiPipeline *pipeline, const KiStartPoint *point,
+			   int64 old_offset)
+{
+	return pipeline->stop.reason &&
+		strcmp(pipeline->stop.reason, "topic_recreated") == 0 &&
+		(ki_topics_is_one(pipeline->topic) || old_offset > point->stable_offset);
+}
+
 static void
 check_move(const Seek *seek, const KiStartPoint *point, int64 old_offset)
 {
@@ -112,7 +161,7 @@ check_move(const Seek *seek, const KiStartPoint *point, int64 old_offset)
 				 errdetail("The partition begins at offset " INT64_FORMAT ".",
 						   point->low_offset)));
 	if (point->offset < old_offset && !seek->allow_duplicates &&
-		old_offset <= point->stable_offset)
+		!is_idempotent(seek->pipeline) && old_offset <= point->stable_offset)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("seek of pipeline \"%s\" back to offset " INT64_FORMAT " of partition %d would load rows again",
@@ -121,29 +170,30 @@ check_move(const Seek *seek, const KiStartPoint *point, int64 old_offset)
 				 errhint("Use allow_duplicates => true if that is meant.")));
 }
 
+/*
+ * What is jumped over.  Of a topic that was made again nothing has been read,
+ * whatever the position says.
+ */
 static void
 record_gap(const Seek *seek, const KiStartPoint *point, int64 old_offset)
 {
+	bool		is_another = is_another_log(seek->pipeline, point, old_offset);
 	KiGap		gap = {0};
 
-	if (old_offset < 0)
-		old_offset = point->low_offset; /* it had not begun */
-	if (point->offset <= old_offset)
-		return;
 	gap.topic = point->topic;
 	gap.partition = point->partition;
-	gap.from_offset = old_offset;
+	gap.from_offset = old_offset < 0 || is_another ? point->low_offset : old_offset;
 	gap.to_offset = point->offset - 1;
-	gap.reason = "seek";
+	gap.reason = is_another ? "topic_recreated" : "seek";
 	gap.detail = seek->reason;
-	ki_gap_insert(seek->pipeline->id, &gap);
+	if (gap.to_offset >= gap.from_offset)
+		ki_gap_insert(seek->pipeline->id, &gap);
 }
 
 static void
-move_one(FunctionCallInfo fcinfo, Seek *seek, const KiOffset *offset)
+move_one(FunctionCallInfo fcinfo, Seek *seek, const KiStartPoint *point)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	const KiStartPoint *point = point_of(seek, offset->topic, offset->partition);
 	KiPositionRow *row = ki_position_find(seek->pipeline->id, point->topic,
 										  point->partition);
 	int64		old_offset = row ? row->at.next_offset : -1;
@@ -167,14 +217,49 @@ move_one(FunctionCallInfo fcinfo, Seek *seek, const KiOffset *offset)
 					 point->partition, old_offset, point->offset);
 }
 
-/* The place is a new one: what stopped for the old one may go on. */
+/* Move what was named, or everything. */
+static void
+move_all(FunctionCallInfo fcinfo, Seek *seek)
+{
+	const KiOffset *named = seek->start.offsets;
+
+	for (int i = 0; i < seek->start.noffsets; i++)
+		move_one(fcinfo, seek, point_of(seek, named[i].topic, named[i].partition));
+	for (int i = 0; i < seek->npoints && seek->start.noffsets == 0; i++)
+		move_one(fcinfo, seek, &seek->points[i]);
+}
+
+/*
+ * The place is a new one: what stopped for the old one may go on.  Another
+ * stop has nothing to do with it.
+ */
+static void
+clear_stop(KiPipeline *pipeline)
+{
+	const char *reasons[] = {"offset_lost", "topic_recreated", "corrupt",
+	"bad_message"};
+
+	if (!pipeline->stop.reason)
+		return;
+	for (int i = 0; i < (int) lengthof(reasons); i++)
+		if (strcmp(pipeline->stop.reason, reasons[i]) == 0)
+		{
+			pipeline->stop.reason = NULL;
+			pipeline->stop.detail = NULL;
+			return;
+		}
+	ereport(NOTICE,
+			(errmsg("pipeline \"%s\" stays stopped: %s", pipeline->name,
+					pipeline->stop.reason),
+			 errhint("resume() lets it go on.")));
+}
+
 static void
 finish(Seek *seek)
 {
 	KiPipeline *pipeline = seek->pipeline;
 
-	pipeline->stop.reason = NULL;
-	pipeline->stop.detail = NULL;
+	clear_stop(pipeline);
 	pipeline->cluster_id = NULL;
 	ki_pipeline_store(pipeline, true);
 	if (seek->reason)
@@ -192,18 +277,12 @@ kafka_ingest_seek(PG_FUNCTION_ARGS)
 	KiPipeline *asked;
 
 	PreventCommandIfReadOnly("seek()");
-	refuse_what_comes_later(fcinfo);
+	check_ways(fcinfo);
 	InitMaterializedSRF(fcinfo, 0);
 	seek.pipeline = ki_owned_find(name);
 	seek.reason = PG_ARGISNULL(4) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(4));
 	seek.allow_duplicates = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
-	seek.offsets = ki_offsets_parse(PG_GETARG_JSONB_P(3), seek.pipeline->topic,
-									"start_offsets", &seek.noffsets);
-	if (seek.noffsets == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("start_offsets names no partition"),
-				 errhint("Give offsets by partition, as in {\"0\": 100, \"1\": -50}.")));
+	take_start(fcinfo, &seek);
 	initStringInfo(&seek.what);
 	ask_broker(&seek);
 	asked = seek.pipeline;
@@ -216,8 +295,7 @@ kafka_ingest_seek(PG_FUNCTION_ARGS)
 				 errmsg("pipeline \"%s\" was changed while the broker was asked",
 						name),
 				 errhint("Call seek() again.")));
-	for (int i = 0; i < seek.noffsets; i++)
-		move_one(fcinfo, &seek, &seek.offsets[i]);
+	move_all(fcinfo, &seek);
 	finish(&seek);
 	PG_RETURN_VOID();
 }

@@ -26,7 +26,7 @@
 #include "breaker.h"
 #include "catalog.h"
 #include "fault.h"
-#include "loader.h"
+#include "loader_parts.h"
 #include "lock.h"
 #include "settings.h"
 #include "topics.h"
@@ -87,6 +87,7 @@ close_source(KiLoader *loader)
 void
 ki_loader_reset(KiLoader *loader)
 {
+	ki_publish_last(loader);
 	close_source(loader);
 	if (loader->batch)
 		ki_batch_free(loader->batch);
@@ -97,6 +98,8 @@ ki_loader_reset(KiLoader *loader)
 	loader->npositions = 0;
 	loader->positions = NULL;
 	loader->ends = NULL;
+	loader->published = NULL;
+	loader->nwaiting = 0;
 	loader->stable_offsets = NULL;
 	loader->position_context = NULL;
 	loader->missing_reason = loader->missing_detail = NULL;
@@ -180,9 +183,8 @@ store_target(KiLoader *loader)
 	ki_transaction_commit(loader->transaction);
 }
 
-/* Is this position among those this worker reads? */
-static bool
-is_ours(const KiLoader *loader, const KiPosition *position)
+bool
+ki_loader_is_mine(const KiLoader *loader, const KiPosition *position)
 {
 	const KiPipeline *pipeline = loader->pipeline;
 
@@ -212,12 +214,18 @@ ki_loader_read_positions(KiLoader *loader)
 	loader->positions = palloc0(capacity * sizeof(KiPosition));
 	loader->ends = palloc0(capacity * sizeof(int64));
 	loader->stable_offsets = palloc0(capacity * sizeof(int64));
-	loader->npositions = 0;
+	loader->npositions = loader->npositions_all = loader->nwaiting = 0;
 	foreach(cell, rows)
 	{
 		KiPositionRow *row = lfirst(cell);
 
-		if (is_ours(loader, &row->at))
+		loader->npositions_all += row->waits_for == NULL &&
+			ki_pipeline_reads(loader->pipeline, row->at.topic, row->at.partition);
+		if (!ki_loader_is_mine(loader, &row->at))
+			continue;
+		if (row->waits_for)
+			loader->nwaiting++;
+		else
 			loader->positions[loader->npositions++] = row->at;
 	}
 	MemoryContextSwitchTo(old);
@@ -316,62 +324,6 @@ ki_loader_is_stale(KiLoader *loader)
 }
 
 /* ------------------------------------------------------------------------
- * Stop
- * ------------------------------------------------------------------------
- */
-KiStep
-ki_loader_stop(KiLoader *loader, const char *reason, const char *detail)
-{
-	KiPipeline *stored;
-	bool		is_mine;
-
-	ki_transaction_begin(loader->transaction);
-	ki_lock_pipeline(loader->pipeline_id, true);
-	stored = ki_pipeline_load(loader->pipeline_id);
-	is_mine = stored && stored->version == loader->pipeline->version;
-	if (is_mine)
-	{
-		stored->stop.reason = reason;
-		stored->stop.detail = detail;
-		stored->stop.at = GetCurrentTimestamp();
-		ki_pipeline_store(stored, true);
-		ki_event_insert(stored, "stop", psprintf("%s: %s", reason, detail));
-		ki_slot_mark_changed();
-	}
-	ki_transaction_commit(loader->transaction);
-	if (!is_mine)
-		return KI_STEP_RELOAD;
-	ki_slot_set_error(detail);
-	ereport(LOG,
-			(errmsg("pipeline \"%s\" stopped: %s", loader->pipeline->name, reason),
-			 errdetail_internal("%s", detail)));
-	return KI_STEP_STOPPED;
-}
-
-char *
-ki_loader_detail(KiLoader *loader, const char *format,...)
-{
-	MemoryContext old = MemoryContextSwitchTo(loader->load_context);
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	for (;;)
-	{
-		va_list		args;
-		int			needed;
-
-		va_start(args, format);
-		needed = appendStringInfoVA(&buf, format, args);
-		va_end(args);
-		if (needed == 0)
-			break;
-		enlargeStringInfo(&buf, needed);
-	}
-	MemoryContextSwitchTo(old);
-	return buf.data;
-}
-
-/* ------------------------------------------------------------------------
  * Collect
  * ------------------------------------------------------------------------
  */
@@ -438,14 +390,15 @@ ki_loader_collect(KiLoader *loader, const char **end_reason)
 
 	ki_source_drain(loader->source);
 	ki_source_serve(loader->source);
+	ki_publish_positions(loader);
 	do
 	{
 		TimestampTz before = GetCurrentTimestamp();
 
 		CHECK_FOR_INTERRUPTS();
 		added = ki_source_collect(loader->source, loader->messages,
-								  loader->pipeline->batch_max_messages,
-								  batch_max_bytes());
+								  ki_pace_max_messages(loader), batch_max_bytes());
+		ki_pace_take(loader, added);
 		if (added > 0 && loader->first_at == 0)
 			loader->first_at = before;
 	} while (added > 0 &&
@@ -456,11 +409,17 @@ ki_loader_collect(KiLoader *loader, const char **end_reason)
 long
 ki_loader_wait_ms(const KiLoader *loader)
 {
+	long		wait_ms = 60 * 1000L;
+
 	if (loader->messages && loader->messages->count > 0)
 		return LINGER_MS;
-	if (loader->is_open && has_control_records_behind(loader))
-		return END_DELAY_MS;
-	return 60 * 1000L;
+	if (!loader->is_open)
+		return wait_ms;
+	if (has_control_records_behind(loader))
+		wait_ms = END_DELAY_MS;
+	wait_ms = Min(wait_ms, ki_pace_wait_ms(loader));
+	wait_ms = Min(wait_ms, ki_publish_wait_ms(loader));
+	return Min(wait_ms, ki_late_wait_ms(loader));
 }
 
 /* ------------------------------------------------------------------------
@@ -672,7 +631,8 @@ ki_loader_observe(KiLoader *loader)
 
 	ki_watch_look(loader);
 	if (loader->has_new_topics ||
-		ki_source_partition_count(loader->source) > loader->npartitions)
+		ki_source_partition_count(loader->source) > loader->npartitions ||
+		ki_late_is_over(loader))
 		return KI_STEP_RELOAD;
 
 	/* Statistics go on while the broker is silent, but tell nothing new. */

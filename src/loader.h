@@ -8,7 +8,10 @@
 #ifndef KI_LOADER_H
 #define KI_LOADER_H
 
+#include "nodes/pg_list.h"
+
 #include "batch.h"
+#include "offsets.h"
 #include "slot.h"
 #include "source.h"
 
@@ -22,6 +25,13 @@ typedef enum KiPhase
 	KI_PHASE_TARGET,
 	KI_PHASE_ROWS
 } KiPhase;
+
+/* max_messages_per_second (pace.c): what may be taken now. */
+typedef struct KiPace
+{
+	double		tokens;			/* messages; negative: took too many */
+	TimestampTz filled_at;		/* 0: never */
+} KiPace;
 
 typedef struct KiLoader
 {
@@ -45,6 +55,10 @@ typedef struct KiLoader
 	int64	   *stable_offsets; /* as many; the log's end when it was opened */
 	int			npositions;
 	MemoryContext position_context; /* of these; in load_context */
+	int			npositions_all; /* of all workers */
+	int			nwaiting;		/* of this worker, that may not be read yet */
+	TimestampTz waited_at;		/* when it was looked whether they may */
+	bool		has_start_group;	/* the client is of start_group */
 	int			npartitions;	/* of topics read by name, as of opening */
 	int			missing_answers;	/* in a row: no such topic */
 	TimestampTz missing_since;
@@ -59,6 +73,13 @@ typedef struct KiLoader
 
 	TimestampTz first_at;		/* first message of the batch; 0: none */
 	TimestampTz idle_since;		/* nothing collected since */
+
+	/* what the broker's group was told (publish.c) */
+	int64	   *published;		/* per position; -1: nothing; NULL: not open */
+	TimestampTz publish_after;	/* not again before; 0: at once */
+	bool		is_publishing;	/* a reply is to come */
+
+	KiPace		pace;			/* outlives the configuration */
 
 	/* barriers met at the same place, one after the other */
 	int			nbarriers;
@@ -123,59 +144,5 @@ extern long ki_loader_wait_ms(const KiLoader *loader);
 
 /* Publish the log's offsets to shared memory and watch for new partitions. */
 extern KiStep ki_loader_observe(KiLoader *loader);
-
-/* A text that lives as long as the loaded configuration. */
-extern char *ki_loader_detail(KiLoader *loader, const char *format,...) pg_attribute_printf(2, 3);
-
-/* Report a batch that was committed to shared memory (report.c). */
-extern void ki_loader_report(const KiLoader *loader,
-							 const KiBatchResult *result,
-							 const char *end_reason, TimestampTz started);
-
-/* Read the positions of this worker again, in a transaction. */
-extern void ki_loader_read_positions(KiLoader *loader);
-
-/* Stop the pipeline for a reason, in a transaction of its own. */
-extern KiStep ki_loader_stop(KiLoader *loader, const char *reason,
-							 const char *detail);
-
-/*
- * Find out where partitions start that have no position yet and store it;
- * part of opening (resolve.c).  A topic that is not there counts as met once
- * nobody knew it for two seconds; then "latest" means 0 for all its
- * partitions.
- */
-extern KiStep ki_resolve_positions(KiLoader *loader, const KiCluster *cluster);
-extern KiStep ki_resolve_missing_topic(KiLoader *loader,
-									   const KiCluster *cluster);
-
-/*
- * Topics that come and go (watch.c).  First note what a person should know of
- * topics that are read by their names.
- */
-extern void ki_watch_note_missing(KiLoader *loader, const KiCluster *cluster);
-
-/* Is it too early to say that what is missing is not there? */
-extern bool ki_watch_bears(KiLoader *loader, const KiCluster *cluster,
-						   const char *vanished);
-
-/* Leave out the positions of topics that are not there; note what is. */
-extern void ki_watch_opened(KiLoader *loader, const KiCluster *cluster);
-
-/* Look now and then whether there are other topics than were opened. */
-extern void ki_watch_look(KiLoader *loader);
-
-/*
- * The topics with positions that are not there, as a comma list; NULL: none.
- * Those we may not see do not count.
- */
-extern char *ki_watch_vanished(List *rows, const KiPipeline *pipeline,
-							   const KiCluster *cluster);
-
-/*
- * In the transaction that stores first positions: a topic that vanished or
- * came back is an event.
- */
-extern void ki_watch_store(KiPipeline *stored, char *vanished);
 
 #endif							/* KI_LOADER_H */

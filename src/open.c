@@ -4,8 +4,9 @@
  *	  what the log holds, assign.
  *
  * Nothing is fetched before every position was found in the log's range: a
- * position that is not there stops the pipeline with the numbers, since what
- * is missing was lost or belongs to another topic.
+ * position that is not there stops the pipeline with the numbers, or is moved
+ * as its owner chose, since what is missing was lost or belongs to another
+ * topic.
  */
 #include "postgres.h"
 
@@ -13,10 +14,27 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "loader.h"
+#include "loader_parts.h"
 #include "settings.h"
 
 #define NETWORK_WAIT_MS 1000	/* longest single wait for an answer */
+
+/*
+ * The group of the client.  At first contact it is the one whose offsets are
+ * to be taken over, which is asked in its own name.
+ */
+static const char *
+group_of(KiLoader *loader)
+{
+	const KiPipeline *pipeline = loader->pipeline;
+
+	loader->has_start_group = !pipeline->resolved && pipeline->start_group &&
+		strcmp(pipeline->start_from, "committed") == 0;
+	if (loader->has_start_group)
+		return pipeline->start_group;
+	return pipeline->group_id[0] ? pipeline->group_id : "kafka_ingest";
+}
+
 static void
 create_source(KiLoader *loader)
 {
@@ -25,8 +43,7 @@ create_source(KiLoader *loader)
 
 	options.connection = loader->connection;
 	options.topics = loader->pipeline->topic;
-	options.group_id = loader->pipeline->group_id[0] ? loader->pipeline->group_id :
-		"kafka_ingest";
+	options.group_id = group_of(loader);
 	options.memory_bytes = (int64) ki_setting_worker_memory_kb * 1024;
 	options.want_headers = loader->wants_headers;
 	loader->source = ki_source_create(&options);
@@ -34,11 +51,11 @@ create_source(KiLoader *loader)
 }
 
 /*
- * Compare a position with what the log holds.  Positions out of range stop
+ * Compare a position with what the log holds.  Positions beyond its end stop
  * the pipeline, with the numbers.
  */
 static KiStep
-check_position(KiLoader *loader, const KiPosition *position, bool *check_last,
+check_position(KiLoader *loader, KiPosition *position, bool *check_last,
 			   int64 *stable_offset)
 {
 	int64		low;
@@ -52,10 +69,12 @@ check_position(KiLoader *loader, const KiPosition *position, bool *check_last,
 	if (answer != KI_ANSWER_OK)
 		return KI_STEP_TROUBLE;
 	if (position->next_offset < low)
-		return ki_loader_stop(loader, "offset_lost",
-							  ki_loader_detail(loader, "Topic \"%s\" partition %d now begins at offset " INT64_FORMAT ", after the next one to read, " INT64_FORMAT ": the messages in between were removed. Use seek() to go on behind them.",
-											   position->topic, position->partition,
-											   low, position->next_offset));
+	{
+		KiStep		step = ki_loader_meet_loss(loader, position, low, stable);
+
+		if (step != KI_STEP_OK)
+			return step;
+	}
 	if (position->next_offset > stable)
 		return ki_loader_stop(loader, "topic_recreated",
 							  ki_loader_detail(loader, "Topic \"%s\" partition %d ends at offset " INT64_FORMAT ", before the next one to read, " INT64_FORMAT ": the topic was made again or cut off. Use seek() to say where to go on.",
@@ -85,6 +104,7 @@ assign(KiLoader *loader)
 	ki_source_assign(loader->source, loader->positions, check_last,
 					 loader->npositions);
 	loader->is_open = true;
+	ki_publish_begin(loader);
 	loader->idle_since = GetCurrentTimestamp();
 	return KI_STEP_OK;
 }
@@ -141,7 +161,14 @@ try_open(KiLoader *loader)
 	if (step != KI_STEP_OK)
 		return step;
 	loader->missing_answers = 0;
+	if (loader->has_start_group)
+		return KI_STEP_RELOAD;	/* it has served, ours comes now */
 	reload_positions(loader);
+	step = ki_late_release(loader);
+	if (step == KI_STEP_RELOAD)
+		return step;
+	if (step == KI_STEP_OK)
+		reload_positions(loader);
 	ki_watch_opened(loader, &cluster);
 	return assign(loader);
 }

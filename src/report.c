@@ -7,7 +7,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
-#include "loader.h"
+#include "loader_parts.h"
 
 /* Where the name of a topic is kept, at the end if need be; -1: no room. */
 static int

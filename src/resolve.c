@@ -3,8 +3,9 @@
  *	  First positions: where partitions start that have none yet.
  *
  * At first contact the pipeline's start becomes numbers, which are stored
- * before the first fetch; partitions that appear later start at 0.  Any worker
- * may do it for all partitions, one at a time.
+ * before the first fetch; partitions that appear later start at 0, in an upsert
+ * not before the older ones (late.c).  Any worker may do it for all
+ * partitions, one at a time.
  */
 #include "postgres.h"
 
@@ -13,11 +14,26 @@
 #include "utils/timestamp.h"
 
 #include "catalog.h"
-#include "loader.h"
+#include "loader_parts.h"
 #include "lock.h"
 #include "start.h"
 
 #define NETWORK_WAIT_MS 1000
+
+/*
+ * What was found: where partitions without a position start, where the older
+ * ones of their topics ended, if that counts, and the topics with positions
+ * that are not there.
+ */
+typedef struct Findings
+{
+	KiStartPoint *points;
+	int			npoints;
+	KiOffset   *ends;
+	int			nends;
+	char	   *vanished;
+	const char *cluster_id;		/* NULL: not told */
+} Findings;
 
 static bool
 has_position(List *rows, const char *topic, int32 partition)
@@ -46,14 +62,13 @@ has_topic(List *rows, const char *topic)
 }
 
 /*
- * The chosen partitions without a position, as points; in a transaction.  And
- * the other way round, the topics with positions that are not there.
+ * The chosen partitions without a position, as points.  And the other way
+ * round, the topics with positions that are not there.
  */
-static KiStartPoint *
-missing_positions(const KiPipeline *pipeline, const KiCluster *cluster,
-				  int *npoints, char **vanished)
+static void
+compare_positions(const KiPipeline *pipeline, List *rows,
+				  const KiCluster *cluster, Findings *findings)
 {
-	List	   *rows = ki_position_all(pipeline->id);
 	KiStartPoint *points = palloc0(sizeof(KiStartPoint) * (cluster->npartitions + 1));
 	int			n = 0;
 
@@ -68,9 +83,10 @@ missing_positions(const KiPipeline *pipeline, const KiCluster *cluster,
 		points[n].topic = topic;
 		points[n++].partition = partition;
 	}
-	*npoints = n;
-	*vanished = ki_watch_vanished(rows, pipeline, cluster);
-	return points;
+	findings->points = points;
+	findings->npoints = n;
+	findings->vanished = ki_watch_vanished(rows, pipeline, cluster);
+	findings->cluster_id = cluster->cluster_id;
 }
 
 static KiStart
@@ -89,13 +105,22 @@ start_of(const KiPipeline *pipeline)
 
 /* A partition that appeared after first contact starts at 0. */
 static void
-store_point(const KiPipeline *pipeline, const KiStartPoint *point, bool is_late)
+store_late_point(const KiPipeline *pipeline, List *rows,
+				 const Findings *findings, const KiStartPoint *point)
+{
+	ki_position_insert(pipeline->id, point->topic, point->partition, 0,
+					   ki_late_waits(pipeline, rows, point->topic,
+									 findings->ends, findings->nends));
+}
+
+static void
+store_point(const KiPipeline *pipeline, const KiStartPoint *point)
 {
 	KiGap		gap = {0};
 
 	ki_position_insert(pipeline->id, point->topic, point->partition,
-					   is_late ? 0 : point->offset);
-	if (is_late || point->offset <= point->low_offset)
+					   point->offset, NULL);
+	if (point->offset <= point->low_offset)
 		return;
 	gap.topic = point->topic;
 	gap.partition = point->partition;
@@ -112,10 +137,11 @@ store_point(const KiPipeline *pipeline, const KiStartPoint *point, bool is_late)
  * position yet joins.
  */
 static void
-note_joined(const KiPipeline *stored, List *rows, const KiStartPoint *points,
-			int npoints)
+note_joined(const KiPipeline *stored, List *rows, const Findings *findings)
 {
-	for (int i = 0; i < npoints; i++)
+	const KiStartPoint *points = findings->points;
+
+	for (int i = 0; i < findings->npoints; i++)
 		if ((i == 0 || strcmp(points[i].topic, points[i - 1].topic) != 0) &&
 			!has_topic(rows, points[i].topic))
 			ki_event_insert(stored, "topic_joined",
@@ -123,17 +149,63 @@ note_joined(const KiPipeline *stored, List *rows, const KiStartPoint *points,
 									 points[i].topic));
 }
 
+/* The group had nothing to take over for some partitions: say which. */
+static void
+note_uncommitted(const KiPipeline *pipeline, const Findings *findings)
+{
+	StringInfoData buf;
+	bool		is_any = false;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "group \"%s\" has committed nothing where these begin at the earliest:",
+					 pipeline->start_group ? pipeline->start_group : pipeline->group_id);
+	for (int i = 0; i < findings->npoints; i++)
+	{
+		const KiStartPoint *point = &findings->points[i];
+
+		if (!point->is_uncommitted)
+			continue;
+		appendStringInfo(&buf, "%s topic \"%s\" partition %d", is_any ? "," : "",
+						 point->topic, point->partition);
+		is_any = true;
+	}
+	if (is_any)
+		ki_event_insert(pipeline, "start", buf.data);
+}
+
+static void
+store_points(const KiPipeline *stored, const Findings *findings)
+{
+	List	   *rows = ki_position_all(stored->id);
+
+	if (stored->resolved)
+		note_joined(stored, rows, findings);
+	else
+		note_uncommitted(stored, findings);
+	for (int i = 0; i < findings->npoints; i++)
+	{
+		const KiStartPoint *point = &findings->points[i];
+
+		if (has_position(rows, point->topic, point->partition))
+			continue;
+		if (stored->resolved)
+			store_late_point(stored, rows, findings, point);
+		else
+			store_point(stored, point);
+	}
+}
+
 /*
  * Store what was found, unless the configuration changed or another worker
  * was faster (then its numbers hold).
  */
 static KiStep
-store(KiLoader *loader, const KiStartPoint *points, int npoints,
-	  const char *cluster_id, char *vanished)
+store(KiLoader *loader, const Findings *findings)
 {
+	const char *cluster_id = findings->cluster_id;
+	char	   *vanished = findings->vanished;
 	KiPipeline *stored;
 	KiStep		step = KI_STEP_OK;
-	List	   *rows;
 	MemoryContext old = CurrentMemoryContext;
 
 	ki_transaction_begin(loader->transaction);
@@ -144,12 +216,7 @@ store(KiLoader *loader, const KiStartPoint *points, int npoints,
 		step = KI_STEP_RELOAD;
 	else
 	{
-		rows = ki_position_all(stored->id);
-		if (stored->resolved)
-			note_joined(stored, rows, points, npoints);
-		for (int i = 0; i < npoints; i++)
-			if (!has_position(rows, points[i].topic, points[i].partition))
-				store_point(stored, &points[i], stored->resolved);
+		store_points(stored, findings);
 		ki_watch_store(stored, vanished);
 		stored->resolved = true;
 		if (cluster_id && !stored->cluster_id)
@@ -187,40 +254,92 @@ is_same(const char *vanished, const char *stored)
 	return strcmp(vanished ? vanished : "", stored ? stored : "") == 0;
 }
 
+/* First contact: turn the start into numbers. */
+static KiStep
+find_points(KiLoader *loader, const KiStart *start, Findings *findings)
+{
+	for (int i = 0; i < findings->npoints; i++)
+	{
+		KiStartPoint *point = &findings->points[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (ki_start_resolve(loader->source, start, NETWORK_WAIT_MS,
+							 point) != KI_ANSWER_OK)
+			return KI_STEP_TROUBLE;
+		if (point->offset < point->low_offset ||
+			point->offset > point->stable_offset)
+			return stop_for_start(loader, point);
+	}
+	return KI_STEP_OK;
+}
+
+static bool
+has_new_partition(const Findings *findings, const char *topic)
+{
+	for (int i = 0; i < findings->npoints; i++)
+		if (strcmp(findings->points[i].topic, topic) == 0)
+			return true;
+	return false;
+}
+
+/* New partitions of an upsert: where do the older ones end now? */
+static KiStep
+find_ends(KiLoader *loader, List *rows, Findings *findings)
+{
+	const KiPipeline *pipeline = loader->pipeline;
+	ListCell   *cell;
+
+	if (!ki_pipeline_is_upsert(pipeline))
+		return KI_STEP_OK;
+	findings->ends = palloc0((list_length(rows) + 1) * sizeof(KiOffset));
+	foreach(cell, rows)
+	{
+		const KiPosition *at = &((KiPositionRow *) lfirst(cell))->at;
+		KiOffset   *end = &findings->ends[findings->nends];
+		int64		low_offset;
+
+		if (!ki_pipeline_reads(pipeline, at->topic, at->partition) ||
+			!has_new_partition(findings, at->topic))
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		if (ki_source_watermarks(loader->source, at->topic, at->partition,
+								 NETWORK_WAIT_MS, &low_offset,
+								 &end->offset) != KI_ANSWER_OK)
+			return KI_STEP_TROUBLE;
+		end->topic = at->topic;
+		end->partition = at->partition;
+		findings->nends++;
+	}
+	return KI_STEP_OK;
+}
+
 KiStep
 ki_resolve_positions(KiLoader *loader, const KiCluster *cluster)
 {
 	KiPipeline *pipeline = loader->pipeline;
+	Findings	findings = {0};
 	KiStart		start;
-	KiStartPoint *points;
-	int			npoints;
-	char	   *vanished;
+	List	   *rows;
+	KiStep		step;
 	MemoryContext old = CurrentMemoryContext;
 
 	ki_transaction_begin(loader->transaction);
 	MemoryContextSwitchTo(old);
-	points = missing_positions(pipeline, cluster, &npoints, &vanished);
+	rows = ki_position_all(pipeline->id);
 	start = start_of(pipeline);
 	ki_transaction_commit(loader->transaction);
 	MemoryContextSwitchTo(old);
 
-	if (ki_watch_bears(loader, cluster, vanished))
+	compare_positions(pipeline, rows, cluster, &findings);
+	if (ki_watch_bears(loader, cluster, findings.vanished))
 		return KI_STEP_TROUBLE;
-	for (int i = 0; i < npoints && !pipeline->resolved; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (ki_start_resolve(loader->source, &start, NETWORK_WAIT_MS,
-							 &points[i]) != KI_ANSWER_OK)
-			return KI_STEP_TROUBLE;
-		if (points[i].offset < points[i].low_offset ||
-			points[i].offset > points[i].stable_offset)
-			return stop_for_start(loader, &points[i]);
-	}
-	if (npoints == 0 && pipeline->resolved &&
+	if (findings.npoints == 0 && pipeline->resolved &&
 		(pipeline->cluster_id || !cluster->cluster_id) &&
-		is_same(vanished, pipeline->vanished_topics))
+		is_same(findings.vanished, pipeline->vanished_topics))
 		return KI_STEP_OK;
-	return store(loader, points, npoints, cluster->cluster_id, vanished);
+	step = pipeline->resolved ? find_ends(loader, rows, &findings) :
+		find_points(loader, &start, &findings);
+	return step == KI_STEP_OK ? store(loader, &findings) : step;
 }
 
 KiStep

@@ -143,6 +143,11 @@ extern KiAnswer ki_source_offset_at(KiSource *source, const char *topic,
 									int32 partition, int64 timestamp_ms,
 									int wait_ms, int64 *offset);
 
+/* What the source's group has committed; -1: nothing. */
+extern KiAnswer ki_source_committed(KiSource *source, const char *topic,
+									int32 partition, int wait_ms,
+									int64 *offset);
+
 /* --- reading --- */
 
 /*
@@ -178,6 +183,22 @@ extern const KiBarrier *ki_source_barrier(const KiSource *source);
  * offset + 1.
  */
 extern int64 ki_source_end(const KiSource *source, int i);
+
+/* --- the group, for Kafka's own tools --- */
+typedef enum KiPublication
+{
+	KI_PUBLICATION_NONE = 0,	/* nothing was ever handed over */
+	KI_PUBLICATION_UNDERWAY,
+	KI_PUBLICATION_DONE,
+	KI_PUBLICATION_FAILED		/* said in the log, and no trouble */
+} KiPublication;
+
+/* Hand over next_offset of these; false: the last ones are underway. */
+extern bool ki_source_publish(KiSource *source, const KiPosition *positions,
+							  int npositions);
+
+/* What became of the last ones; changes while ki_source_serve runs. */
+extern KiPublication ki_source_publication(const KiSource *source);
 
 /* --- health --- */
 

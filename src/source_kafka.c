@@ -257,6 +257,7 @@ ki_source_create(const KiSourceOptions *options)
 
 	copy_secrets(source, options->connection);
 	source->brokers = pstrdup(options->connection->brokers);
+	source->group_id = pstrdup(options->group_id);
 	if (options->topics)
 		source->wanted = pstrdup(options->topics);
 	source->health.answered_at = GetCurrentTimestamp();

@@ -93,6 +93,7 @@ struct KiSource
 	MemoryContext context;		/* of all this */
 	char	   *wanted;			/* topics as a pipeline names them; NULL: none */
 	char	   *brokers;		/* as configured, for messages */
+	char	   *group_id;		/* likewise */
 	char	  **secrets;		/* to be masked in every text of the library */
 	int			nsecrets;
 	bool		want_headers;
@@ -128,6 +129,8 @@ struct KiSource
 	char		barrier_detail[KI_TEXT_SIZE];
 	dlist_head	holdings;		/* KiHolding: they hold messages of ours */
 
+	KiPublication publication;	/* the last one */
+	bool		is_group_denied;	/* the broker has said so */
 	KiHealth	health;
 };
 
@@ -151,6 +154,7 @@ extern void ki_source_configure(KiSource *source,
 extern void ki_source_block(KiSource *source, KiBarrierKind kind,
 							const KiReading *reading, const char *detail);
 extern void ki_source_drop_taken(KiSource *source);
+extern void ki_source_take_group_errors(KiSource *source);
 
 /* source_kafka_messages.c */
 extern void ki_source_release_holdings(KiSource *source);
@@ -162,6 +166,11 @@ extern size_t ki_message_headers_len(const rd_kafka_message_t *raw);
 extern bool ki_message_read_headers(const rd_kafka_message_t *raw,
 									MemoryContext context,
 									KiMessage *message);
+
+/* source_kafka_group.c */
+extern void ki_source_take_publication(KiSource *source);
+extern void ki_source_group_error(KiSource *source, rd_kafka_resp_err_t err,
+								  const char *what);
 
 /* source_kafka_health.c */
 extern void ki_source_clean(const KiSource *source, const char *raw,

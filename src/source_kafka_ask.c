@@ -1,7 +1,7 @@
 /*
  * source_kafka_ask.c
  *	  Questions to the brokers: the cluster, watermarks, offsets of times
- *	  (floor 2).
+ *	  and of groups (floor 2).
  *
  * The library's calls block and know nothing of interrupts, so a question is
  * asked in slices that grow from a tenth of a second to one; between them
@@ -38,6 +38,7 @@ static bool
 is_final(rd_kafka_resp_err_t err)
 {
 	return err == RD_KAFKA_RESP_ERR_NO_ERROR ||
+		err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ||
 		ki_source_error_missing(err) || ki_source_error_denies(err);
 }
 
@@ -76,6 +77,17 @@ ask(KiSource *source, Question question, void *about, int wait_ms)
 	}
 }
 
+static void
+refuse_group(KiSource *source, rd_kafka_resp_err_t err)
+{
+	char		detail[KI_TEXT_SIZE];
+
+	snprintf(detail, sizeof(detail), "The broker refuses group \"%.500s\": %s",
+			 source->group_id, rd_kafka_err2str(err));
+	ki_source_set_trouble(source, "not_authorized", true,
+						  GetCurrentTimestamp(), detail);
+}
+
 /* topic: what the question was about. */
 static KiAnswer
 conclude(KiSource *source, const char *topic, rd_kafka_resp_err_t err)
@@ -85,7 +97,9 @@ conclude(KiSource *source, const char *topic, rd_kafka_resp_err_t err)
 		ki_source_answered(source);
 		return KI_ANSWER_OK;
 	}
-	if (is_final(err))
+	if (err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED)
+		refuse_group(source, err);
+	else if (is_final(err))
 		ki_source_topic_trouble(source, topic, err, NULL);
 	else
 		ki_source_unanswered(source, err);
@@ -387,5 +401,45 @@ ki_source_offset_at(KiSource *source, const char *topic, int32 partition,
 	if (err == RD_KAFKA_RESP_ERR_NO_ERROR && *offset < 0)
 		err = ask_offset_at(source, topic, partition, TIME_OF_END, wait_ms,
 							offset);
+	return conclude(source, topic, err);
+}
+
+/* --- the group --- */
+
+/*
+ * That the broker refuses the group the library tells only once, as an error
+ * of the consumer, while it goes on to look for the group's coordinator.
+ */
+static rd_kafka_resp_err_t
+ask_committed(KiSource *source, void *about, int wait_ms)
+{
+	OffsetQuestion *question = about;
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_resp_err_t err;
+
+	rd_kafka_topic_partition_list_add(list, question->topic,
+									  question->partition);
+	err = rd_kafka_committed(source->client, list, wait_ms);
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		err = list->elems[0].err;
+	question->offset = list->elems[0].offset;
+	rd_kafka_topic_partition_list_destroy(list);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		ki_source_take_group_errors(source);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR && source->is_group_denied)
+		err = RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
+	return err;
+}
+
+KiAnswer
+ki_source_committed(KiSource *source, const char *topic, int32 partition,
+					int wait_ms, int64 *offset)
+{
+	OffsetQuestion question = {topic, partition, 0, -1};
+	rd_kafka_resp_err_t err = ask(source, ask_committed, &question, wait_ms);
+
+	/* "None" is a negative number, and not the same in all libraries. */
+	*offset = err == RD_KAFKA_RESP_ERR_NO_ERROR && question.offset >= 0 ?
+		question.offset : -1;
 	return conclude(source, topic, err);
 }

@@ -383,6 +383,9 @@ serve_event(KiSource *source)
 			json = rd_kafka_event_stats(source->event);
 			ki_source_take_stats(source, json, strlen(json));
 			break;
+		case RD_KAFKA_EVENT_OFFSET_COMMIT:
+			ki_source_take_publication(source);
+			break;
 		default:
 			break;
 	}

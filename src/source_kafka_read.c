@@ -299,7 +299,7 @@ take_offset_lost(KiSource *source, KiReading *reading,
 						rd_kafka_message_errstr(message));
 }
 
-/* Errors of no partition concern the group, which we do not use. */
+/* Errors of no partition concern the group, on which nothing depends. */
 static void
 take_error(KiSource *source, const rd_kafka_message_t *message)
 {
@@ -311,11 +311,10 @@ take_error(KiSource *source, const rd_kafka_message_t *message)
 	ki_source_clean(source, rd_kafka_message_errstr(message), clean,
 					sizeof(clean));
 	reading = find_reading(source, message);
+	if (message->rkt == NULL)
+		ki_source_group_error(source, message->err, clean);
 	if (reading == NULL)
-	{
-		ki_source_log(source, "GROUP", clean);
 		return;
-	}
 	if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
 	{
 		take_offset_lost(source, reading, message);
@@ -326,6 +325,23 @@ take_error(KiSource *source, const rd_kafka_message_t *message)
 		ki_source_topic_trouble(source, topic_name(source, reading),
 								message->err, clean);
 	ki_source_block(source, barrier_kind(message->err), reading, clean);
+}
+
+/*
+ * Before anything is assigned there are only errors, of the group, in the
+ * consumer's queue.
+ */
+void
+ki_source_take_group_errors(KiSource *source)
+{
+	rd_kafka_message_t *message;
+
+	while (source->nreadings == 0 &&
+		   (message = rd_kafka_consume_queue(source->message_queue, 0)) != NULL)
+	{
+		take_error(source, message);
+		rd_kafka_message_destroy(message);
+	}
 }
 
 /* --- messages --- */

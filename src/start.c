@@ -15,6 +15,19 @@ unix_ms(TimestampTz timestamp)
 		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
 }
 
+static KiAnswer
+resolve_committed(KiSource *source, int wait_ms, KiStartPoint *point)
+{
+	KiAnswer	answer = ki_source_committed(source, point->topic,
+											 point->partition, wait_ms,
+											 &point->offset);
+
+	point->is_uncommitted = point->offset < 0;
+	if (point->is_uncommitted)
+		point->offset = point->low_offset;
+	return answer;
+}
+
 KiAnswer
 ki_start_resolve(KiSource *source, const KiStart *start, int wait_ms,
 				 KiStartPoint *point)
@@ -37,6 +50,8 @@ ki_start_resolve(KiSource *source, const KiStart *start, int wait_ms,
 		answer = ki_source_offset_at(source, point->topic, point->partition,
 									 unix_ms(start->timestamp), wait_ms,
 									 &point->offset);
+	else if (start->from && strcmp(start->from, "committed") == 0)
+		answer = resolve_committed(source, wait_ms, point);
 	else if (start->from && strcmp(start->from, "latest") == 0)
 		point->offset = point->stable_offset;
 	else

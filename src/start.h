@@ -11,7 +11,8 @@
 
 typedef struct KiStart
 {
-	const char *from;			/* 'earliest' or 'latest'; NULL: earliest */
+	const char *from;			/* 'earliest', 'latest' or 'committed', by the
+								 * source's group; NULL: earliest */
 	bool		has_timestamp;
 	TimestampTz timestamp;
 	const KiOffset *offsets;	/* noffsets 0: none */
@@ -26,6 +27,7 @@ typedef struct KiStartPoint
 	int64		low_offset;
 	int64		stable_offset;
 	int64		offset;
+	bool		is_uncommitted; /* the group has none here: the beginning */
 } KiStartPoint;
 
 /*

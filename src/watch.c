@@ -17,7 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog.h"
-#include "loader.h"
+#include "loader_parts.h"
 #include "topics.h"
 
 #define LOOK_MS 5000			/* how long a new topic may go unnoticed */

@@ -66,7 +66,7 @@ commit_top_level(void)
 	pgstat_report_stat(true);
 }
 
-static const KiTransaction top_level = {begin_top_level, commit_top_level};
+static const KiTransaction top_level = {begin_top_level, commit_top_level, false};
 
 /* What keeps a second process out. */
 static KiWorkerLocks locks;

@@ -318,6 +318,30 @@ sub offsets
 	return \%offsets;
 }
 
+# Commits offsets for a consumer group, { partition => offset }.
+sub commit_offsets
+{
+	my ($self, $group, $topic, $offsets) = @_;
+	$self->tool(undef, 'commit-offsets', $group, $topic,
+		map { "$_:$offsets->{$_}" } sort keys %$offsets);
+	return;
+}
+
+# Nobody may use the group, at a broker with an authorizer.
+sub deny_group
+{
+	my ($self, $group) = @_;
+	$self->tool(undef, 'deny-group', $group);
+	return;
+}
+
+# What a consumer group has committed, { partition => offset }.
+sub group_offsets
+{
+	my ($self, $group, $topic) = @_;
+	return _counts($self->tool(undef, 'group-offsets', $group, $topic));
+}
+
 # ---- the broker's files ---------------------------------------------------
 
 # The file of the log segment that holds an offset (default: the first segment).
@@ -364,6 +388,18 @@ sub corrupt_record_set
 	seek $file, $position + $length - 1, SEEK_SET;
 	print $file $byte ^ "\xff";
 	close $file or croak "$path: $!";
+	return;
+}
+
+# Cuts off a partition's log before the record set with an offset, as a broker
+# that lost its disk's cache would find it; the broker must be stopped.
+sub cut_log
+{
+	my ($self, $topic, $partition, $offset) = @_;
+	$self->_must_be_private;
+	my ($path, $position) = $self->_find_record_set($topic, $partition, $offset);
+	truncate $path, $position or croak "$path: $!";
+	unlink glob("$self->{dir}/data/$topic-$partition/*.{index,timeindex,snapshot}");
 	return;
 }
 

@@ -132,9 +132,6 @@ foreach my $options (q{start_from => 'latest', start_offsets => '{"0": 1}'},
 		topic => '$topic', target => 'p1', $options)", stderr => \$err);
 	like($err, qr/22023/, "refused: $options");
 }
-$node->psql('postgres', "\\set VERBOSITY verbose\nSELECT kafka_ingest.create_pipeline('bad',
-	topic => '$topic', target => 'p1', start_from => 'committed')", stderr => \$err);
-like($err, qr/0A000/, 'refused: committed, in this version');
 
 $node->stop;
 done_testing();

@@ -57,6 +57,12 @@ static const ToolCommand commands[] = {
 	3, 3, " partition template from id ", tool_transactions},
 	{"offsets", "B NAME\n      prints partition<TAB>low<TAB>high<TAB>last stable, a line each",
 	2, 2, "", tool_offsets},
+	{"commit-offsets", "B GROUP NAME PARTITION:OFFSET ...\n      as a consumer of the group does",
+	4, TOOL_MAX_ARGUMENTS, "", tool_commit_offsets},
+	{"group-offsets", "B GROUP NAME\n      prints partition<TAB>committed offset, a line each",
+	3, 3, "", tool_group_offsets},
+	{"deny-group", "B GROUP\n      nobody may use it; needs a broker with an authorizer",
+	2, 2, "", tool_deny_group},
 };
 
 #define NCOMMANDS ((int) (sizeof(commands) / sizeof(commands[0])))

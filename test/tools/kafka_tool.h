@@ -76,12 +76,15 @@ extern int64_t tool_now_ms(void);
 extern int64_t tool_clock_us(void);
 extern int	tool_wait(const ToolArguments *arguments);
 extern int	tool_offsets(const ToolArguments *arguments);
+extern int	tool_commit_offsets(const ToolArguments *arguments);
 
 /* tool_admin.c */
 extern int	tool_create_topic(const ToolArguments *arguments);
 extern int	tool_create_partitions(const ToolArguments *arguments);
 extern int	tool_delete_topic(const ToolArguments *arguments);
 extern int	tool_delete_records(const ToolArguments *arguments);
+extern int	tool_group_offsets(const ToolArguments *arguments);
+extern int	tool_deny_group(const ToolArguments *arguments);
 
 /* tool_producer.c */
 extern rd_kafka_conf_t *tool_producer_conf(void);

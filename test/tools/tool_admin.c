@@ -159,3 +159,67 @@ tool_delete_records(const ToolArguments *arguments)
 	rd_kafka_destroy(client);
 	return 0;
 }
+
+/* What Kafka's own group tools show: the administrator's question. */
+int
+tool_group_offsets(const ToolArguments *arguments)
+{
+	rd_kafka_t *client = tool_client_new(RD_KAFKA_PRODUCER, arguments->positional[0], NULL);
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+	rd_kafka_ListConsumerGroupOffsets_t *question;
+	const rd_kafka_group_result_t **results;
+	const rd_kafka_topic_partition_list_t *list;
+	rd_kafka_event_t *event;
+	size_t		nresults;
+
+	question = rd_kafka_ListConsumerGroupOffsets_new(arguments->positional[1], NULL);
+	rd_kafka_ListConsumerGroupOffsets(client, &question, 1, NULL, queue);
+	event = await_answer(queue, "group offsets");
+	results = rd_kafka_ListConsumerGroupOffsets_result_groups(rd_kafka_event_ListConsumerGroupOffsets_result(event),
+															  &nresults);
+	if (nresults != 1 || rd_kafka_group_result_error(results[0]) != NULL)
+		tool_die("no offsets of group %s", arguments->positional[1]);
+	list = rd_kafka_group_result_partitions(results[0]);
+	for (int i = 0; i < list->cnt; i++)
+		if (strcmp(list->elems[i].topic, arguments->positional[2]) == 0 &&
+			list->elems[i].offset >= 0)
+			printf("%d\t%lld\n", list->elems[i].partition,
+				   (long long) list->elems[i].offset);
+	rd_kafka_event_destroy(event);
+	rd_kafka_ListConsumerGroupOffsets_destroy(question);
+	rd_kafka_queue_destroy(queue);
+	rd_kafka_destroy(client);
+	return 0;
+}
+
+/* A broker with an authorizer then refuses the group to everybody. */
+int
+tool_deny_group(const ToolArguments *arguments)
+{
+	rd_kafka_t *client = tool_client_new(RD_KAFKA_PRODUCER, arguments->positional[0], NULL);
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
+	char		error[512];
+	rd_kafka_AclBinding_t *acl;
+	const rd_kafka_acl_result_t **results;
+	rd_kafka_event_t *event;
+	size_t		nresults;
+
+	acl = rd_kafka_AclBinding_new(RD_KAFKA_RESOURCE_GROUP, arguments->positional[1],
+								  RD_KAFKA_RESOURCE_PATTERN_LITERAL, "User:*", "*",
+								  RD_KAFKA_ACL_OPERATION_READ,
+								  RD_KAFKA_ACL_PERMISSION_TYPE_DENY, error, sizeof(error));
+	if (acl == NULL)
+		tool_die("group %s: %s", arguments->positional[1], error);
+	rd_kafka_CreateAcls(client, &acl, 1, NULL, queue);
+	event = await_answer(queue, "deny group");
+	results = rd_kafka_CreateAcls_result_acls(rd_kafka_event_CreateAcls_result(event), &nresults);
+	for (size_t i = 0; i < nresults; i++)
+		if (rd_kafka_acl_result_error(results[i]) != NULL)
+			tool_die("group %s: %s", arguments->positional[1],
+					 rd_kafka_error_string(rd_kafka_acl_result_error(results[i])));
+	rd_kafka_event_destroy(event);
+	rd_kafka_AclBinding_destroy(acl);
+	rd_kafka_queue_destroy(queue);
+	rd_kafka_destroy(client);
+	return 0;
+}

@@ -193,3 +193,42 @@ tool_offsets(const ToolArguments *arguments)
 	rd_kafka_destroy(uncommitted);
 	return 0;
 }
+
+/* ---- consumer groups ---- */
+
+static rd_kafka_t *
+member_new(const char *brokers, const char *group)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+
+	tool_conf_set(conf, "group.id", group);
+	return tool_client_new(RD_KAFKA_CONSUMER, brokers, conf);
+}
+
+/* Commits what a consumer of the group would have read. */
+int
+tool_commit_offsets(const ToolArguments *arguments)
+{
+	rd_kafka_t *client = member_new(arguments->positional[0], arguments->positional[1]);
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t error;
+
+	list = rd_kafka_topic_partition_list_new(arguments->npositional);
+	for (int i = 3; i < arguments->npositional; i++)
+	{
+		int			partition;
+		long long	offset;
+
+		if (sscanf(arguments->positional[i], "%d:%lld", &partition, &offset) != 2)
+			tool_die("not partition:offset: %s", arguments->positional[i]);
+		rd_kafka_topic_partition_list_add(list, arguments->positional[2], partition)->offset = offset;
+	}
+	error = rd_kafka_commit(client, list, 0);
+	for (int i = 0; i < list->cnt && error == RD_KAFKA_RESP_ERR_NO_ERROR; i++)
+		error = list->elems[i].err;
+	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+		tool_die("offsets of group %s: %s", arguments->positional[1], rd_kafka_err2str(error));
+	rd_kafka_topic_partition_list_destroy(list);
+	rd_kafka_destroy(client);
+	return 0;
+}
