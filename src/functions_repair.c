@@ -207,10 +207,12 @@ record(const Retry *retry)
 {
 	if (retry->keyless > 0)
 		ereport(NOTICE,
-				(errmsg(INT64_FORMAT " dead letters of pipeline \"%s\" were left alone",
-						retry->keyless, retry->pipeline->name),
-				 errdetail("It is not known whether a later message had their key."),
-				 errhint("allow_stale => true loads them all the same.")));
+				(errmsg_plural("%lld dead letter of pipeline \"%s\" was left alone",
+							   "%lld dead letters of pipeline \"%s\" were left alone",
+							   retry->keyless, (long long) retry->keyless,
+							   retry->pipeline->name),
+				 errdetail("It is not known whether a later message had the same key."),
+				 errhint("Use allow_stale => true to load what may be stale.")));
 	if (retry->retried > 0)
 		ki_event_insert(retry->pipeline, "retry",
 						psprintf(INT64_FORMAT " dead letters: " INT64_FORMAT " loaded, " INT64_FORMAT " failed again",
