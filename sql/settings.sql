@@ -39,6 +39,7 @@ SET kafka_ingest.worker_memory = '1GB';
 SET kafka_ingest.site = 'a';
 SET kafka_ingest.retry_backoff_max = '1min';
 SET kafka_ingest.lock_timeout = '1s';
+SET kafka_ingest.dead_letter_max_size = '1GB';
 SET kafka_ingest.max_pipelines_per_role = 7;
 SHOW kafka_ingest.max_pipelines_per_role;
 SET ROLE regress_ki_anna;
@@ -48,7 +49,6 @@ RESET ROLE;
 RESET kafka_ingest.max_pipelines_per_role;
 -- the prefix is reserved: a misspelt setting is an error
 SET kafka_ingest.max_worker = 1;
-SET kafka_ingest.dead_letter_max_size = '1GB';
 SET kafka_ingest.allowed_brokers = '*';
 SELECT current_setting('kafka_ingest.nonsense', true) IS NULL AS is_unknown;
 

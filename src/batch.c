@@ -75,6 +75,9 @@ ki_batch_begin(KiBatch *batch, const KiMessages *messages,
 			   KiBatchResult *result)
 {
 	MemoryContextReset(batch->batch_context);
+	batch->piece_context = AllocSetContextCreate(batch->batch_context,
+												 "kafka_ingest piece",
+												 ALLOCSET_DEFAULT_SIZES);
 	memset(result, 0, sizeof(KiBatchResult));
 	batch->messages = messages;
 	batch->result = result;

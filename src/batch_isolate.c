@@ -44,6 +44,8 @@ ki_batch_attempt(KiBatch *batch, KiAttempt action, void *argument,
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(batch->batch_context);
+		if (batch->error)
+			FreeErrorData(batch->error);
 		batch->error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
@@ -96,10 +98,13 @@ try_piece(KiBatch *batch, int lo, int hi, bool is_probe)
 	int			nletters = batch->nletters;
 	int64		new_bytes = batch->new_bytes;
 	int64		ignored = batch->ignored;
+	MemoryContext old = MemoryContextSwitchTo(batch->piece_context);
 	bool		is_good;
 
 	batch->result->stop_reason = NULL;
 	is_good = ki_batch_attempt(batch, apply_range, &range, is_probe);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(batch->piece_context);
 	if (is_good && !is_probe)
 		return true;
 	batch->nletters = nletters;
@@ -148,9 +153,19 @@ any_succeeded(const KiBatch *batch, int before)
 }
 
 /*
- * Message number index failed alone: is it to blame?  Then it becomes a
- * letter; false: nothing may follow it.
+ * Message number index failed alone: is it to blame?  What is a letter already
+ * stays one in any case.
  */
+static bool
+is_to_blame(KiBatch *batch, int index, const ErrorData *error)
+{
+	return batch->is_retry ||
+		ki_error_class(error->sqlerrcode) == KI_ERROR_MESSAGE ||
+		any_succeeded(batch, index) ||
+		another_succeeds(batch, index + 1, batch->messages->count);
+}
+
+/* If so it becomes a letter; false: nothing may follow it. */
 static bool
 judge(KiBatch *batch, int index)
 {
@@ -158,31 +173,34 @@ judge(KiBatch *batch, int index)
 	KiFault		fault;
 	const char *whole;
 
+	batch->error = NULL;		/* that of others must not replace it */
 	ki_batch_fault_of_error(batch, error, &fault, &whole);
-	if (ki_error_class(error->sqlerrcode) != KI_ERROR_MESSAGE &&
-		!any_succeeded(batch, index) &&
-		!another_succeeds(batch, index + 1, batch->messages->count))
+	if (!is_to_blame(batch, index, error))
 		ki_error_rethrow(error);
 	batch->result->applied = index;
 	if (!ki_batch_bury(batch, index, &fault, whole))
 		return false;
 	batch->result->applied = index + 1;
+	FreeErrorData(error);
 	return true;
 }
 
-/* How many messages to try next, after [lo, hi) failed. */
+/*
+ * How many messages to try next, after the last "size" went through and with a
+ * culprit known to stand between lo and bad_end.
+ */
 static int
-smaller_piece(const KiBatch *batch, int lo, int hi)
+next_size(int lo, int hi, int bad_end, int size)
 {
-	if (batch->culprit > lo && batch->culprit < hi)
-		return batch->culprit - lo;
-	return batch->culprit == lo ? 1 : (hi - lo) / 2;
+	return lo < bad_end ? Max((bad_end - lo) / 2, 1) :
+		(int) Min((int64) size * 2, hi - lo);
 }
 
 void
 ki_batch_isolate(KiBatch *batch, int lo, int hi)
 {
 	int			size = hi - lo;
+	int			bad_end = lo;
 	int			after_last = lo;	/* culprit, or the beginning */
 
 	while (lo < hi && !batch->result->stop_reason)
@@ -192,21 +210,25 @@ ki_batch_isolate(KiBatch *batch, int lo, int hi)
 		if (try_piece(batch, lo, end, false))
 		{
 			lo = end;
-			size = (int) Min((int64) size * 2, hi - lo);
+			size = next_size(lo, hi, bad_end, size);
 			continue;
 		}
 		if (ki_error_class(batch->error->sqlerrcode) == KI_ERROR_PASSING)
 			ki_error_rethrow(batch->error);
 		if (end - lo > 1)
 		{
-			size = smaller_piece(batch, lo, end);
+			bool		is_known = batch->culprit >= lo && batch->culprit < end;
+
+			/* all before the culprit, or else one half */
+			bad_end = is_known ? batch->culprit + 1 : end;
+			size = is_known ? Max(batch->culprit - lo, 1) : (end - lo) / 2;
 			continue;
 		}
 		if (!judge(batch, lo))
 			return;
-		/* Errors come at distances: begin with a part of the last one. */
-		size = Max((lo - after_last) / 4, 1);
-		after_last = ++lo;
+		/* Errors come at distances: begin with the last one. */
+		size = Max(lo - after_last, 1);
+		after_last = bad_end = ++lo;
 	}
 }
 

@@ -57,6 +57,19 @@ is_full(KiBatch *batch, int64 bytes)
 	return batch->letter_bytes + batch->new_bytes + bytes > limit;
 }
 
+/*
+ * A message with its headers, which most sources are not asked for.  It is a
+ * copy: what is loaded here is gone before the batch may be tried again.
+ */
+static KiMessage
+whole_message(const KiBatch *batch, int index)
+{
+	KiMessage	message = batch->messages->items[index];
+
+	ki_message_load_headers(&message);
+	return message;
+}
+
 /* What keeps this message from becoming a letter; NULL: nothing. */
 static const char *
 obstacle(KiBatch *batch, int index, int64 bytes)
@@ -93,7 +106,8 @@ ki_batch_bury(KiBatch *batch, int index, const KiFault *fault,
 			  const char *error)
 {
 	MemoryContext old = MemoryContextSwitchTo(batch->batch_context);
-	int64		bytes = ki_letter_bytes(&batch->messages->items[index]);
+	KiMessage	message = whole_message(batch, index);
+	int64		bytes = ki_letter_bytes(&message);
 	const char *reason = obstacle(batch, index, bytes);
 
 	if (reason)
@@ -175,28 +189,37 @@ supersede(KiBatch *batch)
 	}
 }
 
-/* Headers are not fetched with every message, but belong to a letter. */
+/* An upsert watches for what follows it under its key. */
 static void
-complete(KiBatch *batch, const KiLetter *letter)
+watch_key(KiBatch *batch, const KiMessage *message)
 {
-	KiMessage  *message = &batch->messages->items[letter->index];
 	int32		hash;
 
-	ki_message_load_headers(message);
 	if (!batch->open_keys || !message->key)
 		return;
 	hash = ki_letter_key_hash(message);
 	(void) hash_search(batch->open_keys, &hash, HASH_ENTER, NULL);
 }
 
+static void
+insert_letters(KiBatch *batch)
+{
+	KiMessage  *messages = palloc(sizeof(KiMessage) * batch->nletters);
+
+	for (int i = 0; i < batch->nletters; i++)
+	{
+		messages[i] = whole_message(batch, batch->letters[i].index);
+		watch_key(batch, &messages[i]);
+	}
+	ki_letter_insert(batch->pipeline->id, messages, batch->letters,
+					 batch->nletters);
+}
+
 void
 ki_batch_store_letters(KiBatch *batch)
 {
-	for (int i = 0; i < batch->nletters; i++)
-		complete(batch, &batch->letters[i]);
 	if (batch->nletters > 0)
-		ki_letter_insert(batch->pipeline->id, batch->messages, batch->letters,
-						 batch->nletters);
+		insert_letters(batch);
 	if (batch->open_keys && hash_get_num_entries(batch->open_keys) > 0)
 		supersede(batch);
 }

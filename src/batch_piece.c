@@ -62,7 +62,6 @@ static bool
 map_carefully(KiBatch *batch, Mapping *mapping)
 {
 	MemoryContext rows = CurrentMemoryContext;
-	const char *whole;
 	bool		is_done;
 
 	ki_map_let_raise(batch->map, true);
@@ -71,7 +70,8 @@ map_carefully(KiBatch *batch, Mapping *mapping)
 	if (!is_done && ki_error_class(batch->error->sqlerrcode) != KI_ERROR_MESSAGE)
 		ReThrowError(batch->error);
 	if (!is_done)
-		ki_batch_fault_of_error(batch, batch->error, mapping->fault, &whole);
+		ki_batch_fault_of_error(batch, batch->error, mapping->fault,
+								&batch->raised);
 	MemoryContextSwitchTo(rows);
 	return is_done && mapping->is_good;
 }
@@ -175,7 +175,7 @@ begin_piece(KiBatch *batch)
 static void
 end_piece(KiBatch *batch)
 {
-	MemoryContextSwitchTo(batch->batch_context);
+	MemoryContextSwitchTo(batch->piece_context);
 	batch->is_mapping = false;
 	if (batch->writer)
 	{
@@ -202,8 +202,9 @@ ki_batch_apply_piece(KiBatch *batch, int lo, int hi)
 		CHECK_FOR_INTERRUPTS();
 		batch->current = i;
 		batch->is_mapping = true;
+		batch->raised = NULL;
 		if (!work_on(batch, &batch->messages->items[i], &nrows, &fault) &&
-			!ki_batch_bury(batch, i, &fault, NULL))
+			!ki_batch_bury(batch, i, &fault, batch->raised))
 			break;
 	}
 	end_piece(batch);

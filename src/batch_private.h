@@ -27,6 +27,7 @@ struct KiBatch
 	const KiTransaction *transaction;
 	const bool *is_stale;		/* the connection changed */
 	MemoryContext batch_context;	/* reset at the start of every batch */
+	MemoryContext piece_context;	/* reset after every attempt at a piece */
 
 	/* the target's shape; dropped when the relation is invalidated */
 	MemoryContext shape_context;
@@ -57,7 +58,10 @@ struct KiBatch
 	int64		new_bytes;		/* of these letters */
 	int			current;		/* message that is worked on */
 	bool		is_mapping;		/* … in an input function, not in a write */
-	ErrorData  *error;			/* of the last attempt that failed */
+	ErrorData  *error;			/* of the last attempt that failed; freed by
+								 * the next one */
+	const char *raised;			/* whole text of the error that the message
+								 * worked on raised; NULL: none */
 	int			culprit;		/* message it was raised for; -1: not known */
 	instr_time	lap;			/* when the stage of a sampled message began */
 };

@@ -179,8 +179,8 @@ extern void ki_letter_message(const KiLetterRow *row, KiMessage *message);
 /* Bytes that a message's letter counts for. */
 extern int64 ki_letter_bytes(const KiMessage *message);
 
-/* messages must have their headers. */
-extern void ki_letter_insert(int32 pipeline, const KiMessages *messages,
+/* A message per letter, with its headers. */
+extern void ki_letter_insert(int32 pipeline, const KiMessage *messages,
 							 const KiLetter *letters, int nletters);
 
 /* Tried again in vain: another fault, one attempt more. */

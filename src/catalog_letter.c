@@ -215,22 +215,27 @@ letter_tuple(Relation rel, int32 pipeline, const KiMessage *message,
 }
 
 void
-ki_letter_insert(int32 pipeline, const KiMessages *messages,
+ki_letter_insert(int32 pipeline, const KiMessage *messages,
 				 const KiLetter *letters, int nletters)
 {
 	Relation	rel = ki_catalog_open("dead_letter", RowExclusiveLock);
 	CatalogIndexState indexes = CatalogOpenIndexes(rel);
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext,
+												  "kafka_ingest dead letter",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(scratch);
 
+	ki_text_prepare();
 	for (int i = 0; i < nletters; i++)
 	{
-		HeapTuple	tuple = letter_tuple(rel, pipeline,
-										 &messages->items[letters[i].index],
-										 &letters[i]);
-
 		CHECK_FOR_INTERRUPTS();
-		CatalogTupleInsertWithInfo(rel, tuple, indexes);
-		heap_freetuple(tuple);
+		CatalogTupleInsertWithInfo(rel, letter_tuple(rel, pipeline, &messages[i],
+													 &letters[i]),
+								   indexes);
+		MemoryContextReset(scratch);
 	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
 	CatalogCloseIndexes(indexes);
 	table_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();

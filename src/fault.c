@@ -159,13 +159,21 @@ append_function(StringInfo buf, const char *context)
 		appendStringInfo(buf, ", in %.*s", (int) strcspn(line, "\n"), line);
 }
 
+/* The server's own text says who canceled it; user code can raise the same. */
+static bool
+is_cancel_of_server(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_QUERY_CANCELED && error->funcname &&
+		strcmp(error->funcname, "ProcessInterrupts") == 0;
+}
+
 void
 ki_error_rethrow(ErrorData *error)
 {
 	StringInfoData buf;
 
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		ReThrowError(error);	/* the server's own text, who canceled it */
+	if (is_cancel_of_server(error))
+		ReThrowError(error);
 	initStringInfo(&buf);
 	appendStringInfoString(&buf, ki_error_condition(error->sqlerrcode));
 	append_function(&buf, error->context);

@@ -23,7 +23,7 @@ $node->safe_psql('postgres', qq{
 	CREATE TABLE skipping (id bigint, _key text, _offset bigint);
 	CREATE TABLE stopping (LIKE skipping);
 	SELECT kafka_ingest.create_pipeline('skip', topic => '$topic', target => 'skipping');
-	SELECT kafka_ingest.create_pipeline('error', topic => '$topic', target => 'stopping',
+	SELECT kafka_ingest.create_pipeline('error', topic => '$topic', target => 'stopping', on_error => 'stop',
 		on_tombstone => 'error');
 });
 

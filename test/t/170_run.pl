@@ -130,8 +130,9 @@ $node->safe_psql('postgres', q{SELECT kafka_ingest.pause('p')});
 $node->poll_until(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'kafka_ingest worker'}, '0');
 like(run(''), qr/^\d+\|0\|t$/, 'paused: it may run again');
 
-# ---- a bad message -------------------------------------------------------------------
+# ---- a bad message that stops ----------------------------------------------------------
 
+$node->safe_psql('postgres', q{SELECT kafka_ingest.alter_pipeline('p', on_error => 'stop')});
 my $bad = $kafka->offsets($topic)->{0}{high} + 150;
 $kafka->produce($topic, count => 150, partition => 0, from => 500_000);
 $kafka->produce_messages($topic, { value => '{"id": "no number"}' });
@@ -143,6 +144,12 @@ is($node->state('p'), 'stopped/bad_message', 'and the pipeline is stopped');
 fails(q{CALL kafka_ingest.run('p')}, qr/55000.*bad_message/, 'run() tries again');
 $node->safe_psql('postgres', "SELECT kafka_ingest.seek('p', start_offsets => '{\"0\": @{[$bad + 1]}}')");
 is(run(''), '150|0|t', 'behind it, it goes on');
+
+# ---- one that does not ------------------------------------------------------------------
+
+$node->safe_psql('postgres', q{SELECT kafka_ingest.alter_pipeline('p', on_error => 'dead_letter')});
+$kafka->produce_messages($topic, { value => '{"id": 600000}' }, { value => '{"id": "no number"}' }, { value => 'no JSON' }, { value => '{"id": 600001}' });
+is(run(', max_batches => 1'), '4|2|t', 'dead letters are counted, and are no error');
 
 # ---- bad calls -----------------------------------------------------------------------
 

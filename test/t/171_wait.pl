@@ -18,7 +18,7 @@ my $topic = $kafka->create_topic('wait', partitions => 2);
 $node->connect_kafka($kafka);
 $node->safe_psql('postgres', qq{
 	CREATE TABLE target (id bigint, _partition int, _offset bigint);
-	SELECT kafka_ingest.create_pipeline('p', topic => '$topic', target => 'target')});
+	SELECT kafka_ingest.create_pipeline('p', topic => '$topic', target => 'target', on_error => 'stop')});
 
 sub value
 {

@@ -1,4 +1,4 @@
-# A message that cannot be loaded stops its pipeline: status says which, why and
+# With on_error => 'stop' a message that cannot be loaded stops its pipeline: status says which, why and
 # where; the messages before it are in; resume tries again, seek goes past it.
 
 use strict;
@@ -30,7 +30,7 @@ sub stops
 	  foreach 0, 1;
 	$node->safe_psql('postgres', qq{
 		CREATE TABLE $p ($table, _partition int, _offset bigint);
-		SELECT kafka_ingest.create_pipeline('$p', topic => '$topic', target => '$p' $options)});
+		SELECT kafka_ingest.create_pipeline('$p', topic => '$topic', target => '$p', on_error => 'stop' $options)});
 	$node->wait_for_state($p, 'stopped/bad_message');
 	my $detail = $node->safe_psql('postgres', "SELECT detail FROM kafka_ingest.status WHERE pipeline = '$p'");
 	like($detail, qr/topic "$topic", partition 0, offset 100 cannot.*$pattern/, "$name: detail");

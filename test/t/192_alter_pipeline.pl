@@ -126,7 +126,7 @@ refused(q{alter_pipeline('p', columns => '{"id": "a"}')}, qr/22023/);
 refused(q{alter_pipeline('p', batch_max_messages => 0)}, qr/22023/);
 refused(q{alter_pipeline('p', properties => '{"enable.auto.commit": "true"}')}, qr/ERROR:  \w{5}/);
 refused(q{alter_pipeline('p', reset => '{topic}')}, qr/22023/);
-refused(q{alter_pipeline('p', mode => 'upsert')}, qr/0A000/);
+refused(q{alter_pipeline('p', format => 'avro')}, qr/0A000/);
 refused(q{alter_pipeline('nobody', workers => 2)}, qr/42704/);
 is($node->state('p'), 'running', 'what is refused changes nothing');
 

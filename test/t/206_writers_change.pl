@@ -245,14 +245,16 @@ $node->wait_for_position_sum("${_}_rights", 7) foreach qw(m s);
 
 # ---- pieces of a batch ------------------------------------------------------------------
 
-# Where a bad message cuts a batch into pieces, each is a statement of its own:
+# Where a bad message that no error names cuts a batch into pieces, each is a statement of its own:
 # a default that looks at the table sees the pieces before.
 $topic = $kafka->create_topic('change_pieces');
 foreach my $schema (qw(m s))
 {
 	query(qq{CREATE SCHEMA ${schema}_pieces; SET search_path = ${schema}_pieces;
 		CREATE FUNCTION seen() RETURNS bigint LANGUAGE plpgsql STABLE AS 'BEGIN RETURN (SELECT count(*) FROM t); END';
-		CREATE TABLE t (id int CHECK (id <> 18), seen bigint DEFAULT seen());
+		CREATE TABLE t (id int, seen bigint DEFAULT seen());
+		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF NEW.id = 18 THEN RAISE ''no''; END IF; RETURN NULL; END';
+		CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse();
 		SELECT kafka_ingest.create_pipeline('${schema}_pieces', topic => '$topic', target => 't', search_path => '${schema}_pieces',
 			on_error => 'stop', paused => true)});
 }

@@ -1,4 +1,4 @@
-# What cannot be loaded stops its pipeline as stopped/bad_message: with the
+# With on_error => 'stop', what cannot be loaded stops its pipeline as stopped/bad_message: with the
 # right place, column, constraint and SQLSTATE, without any value of it in
 # status, events or the server's log; what is before it is in, and a seek past
 # it goes on.
@@ -432,7 +432,7 @@ foreach my $name (sort keys %alone)
 query('CREATE TABLE mended (id int, code varchar(5))');
 my $topic = $kafka->create_topic('bad_mended');
 $kafka->produce_messages($topic, { value => '{"id": 1, "code": "a"}' }, { value => '{"id": 2, "code": "s3cr3t"}' }, { value => '{"id": 3, "code": "b"}' });
-query("SELECT kafka_ingest.create_pipeline('mended', topic => '$topic', target => 'mended')");
+query("SELECT kafka_ingest.create_pipeline('mended', topic => '$topic', target => 'mended', on_error => 'stop')");
 $node->wait_for_state('mended', 'stopped/bad_message');
 query("SELECT kafka_ingest.resume('mended')");
 $node->poll_until("SELECT count(*) FROM kafka_ingest.events WHERE pipeline = 'mended' AND event = 'stop'", 2);

@@ -65,7 +65,7 @@ sub pipeline
 	my ($name) = @_;
 	my $topic = $kafka->create_topic($name);
 	sql(qq{CREATE TABLE $name $columns;
-		SELECT kafka_ingest.create_pipeline('$name', topic => '$topic', target => '$name', paused => true)});
+		SELECT kafka_ingest.create_pipeline('$name', topic => '$topic', target => '$name', on_error => 'stop', paused => true)});
 	return $topic;
 }
 

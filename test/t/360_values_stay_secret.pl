@@ -1,4 +1,4 @@
-# What is wrong with a message is said without any of its values: not in status, not
+# What is wrong with a message that stops its pipeline is said without any of its values: not in status, not
 # in events, not in pg_stat_activity, not in the server log.
 
 use strict;
@@ -93,7 +93,7 @@ sub pipeline
 	my ($name, $topic, $column, $more, $mapping) = @_;
 	my $columns = $mapping ? qq{, columns => '{"x": "$mapping"}'} : '';
 	sql(qq{CREATE TABLE $name ($column); $more;
-		SELECT kafka_ingest.create_pipeline('$name', topic => '$topic{$topic}', target => '$name'$columns)});
+		SELECT kafka_ingest.create_pipeline('$name', topic => '$topic{$topic}', target => '$name', on_error => 'stop'$columns)});
 	push @pipelines, $name;
 	return;
 }
