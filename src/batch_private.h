@@ -36,6 +36,7 @@ struct KiBatch
 	KiKey	   *key;			/* NULL: append mode */
 	KiStatement *statement;		/* NULL: none */
 	Oid			target;
+	uint64		shape_changes;	/* of the target, when its shape was made */
 	Relation	relation;		/* the target, open while rows are applied */
 	bool		had_headers;
 	bool		is_on_target;	/* our own check of it is under way */

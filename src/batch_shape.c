@@ -16,22 +16,25 @@
 #include "batch_private.h"
 #include "target.h"
 
-/* Relations that changed since a shape was made; one batch lives at a time. */
+/*
+ * The target of the shape made last, and how often it changed, or a function:
+ * a trigger may call retry_dead_letters(), and then two batches are alive.
+ */
 static Oid	watched_target = InvalidOid;
-static bool target_is_stale = false;
+static uint64 nchanges = 0;
 
 static void
 note_invalidation(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || relid == watched_target)
-		target_is_stale = true;
+		nchanges++;
 }
 
 /* What a writer may do depends on the functions of defaults and checks. */
 static void
 note_function_change(Datum arg, int cacheid, uint32 hashvalue)
 {
-	target_is_stale = true;
+	nchanges++;
 }
 
 static void
@@ -81,7 +84,7 @@ make_shape(KiBatch *batch, Relation target)
 	watch();
 	old = MemoryContextSwitchTo(batch->shape_context);
 	watched_target = batch->target = target ? RelationGetRelid(target) : InvalidOid;
-	target_is_stale = false;
+	batch->shape_changes = nchanges;
 	if (batch->pipeline->statement)
 		batch->statement = ki_statement_create(batch->pipeline);
 	if (target)
@@ -99,7 +102,7 @@ open_relation(KiBatch *batch)
 	bool		was_found_by_name;
 	Relation	target = ki_target_open(batch->pipeline, &was_found_by_name);
 
-	if (target_is_stale || !batch->writer || watched_target != batch->target ||
+	if (batch->shape_changes != nchanges || !batch->writer || watched_target != batch->target ||
 		!ki_writer_fits(batch->writer, target))
 		make_shape(batch, target);
 	ncolumns = ki_map_columns(batch->map, &attnums);
