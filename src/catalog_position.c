@@ -47,7 +47,7 @@ bool
 ki_time_from_ms(int64 timestamp_ms, TimestampTz *at)
 {
 	*at = 0;
-	return timestamp_ms >= 0 &&
+	return timestamp_ms != -1 &&
 		!pg_mul_s64_overflow(timestamp_ms - EPOCH_MS, 1000, at) &&
 		IS_VALID_TIMESTAMP(*at);
 }

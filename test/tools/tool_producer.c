@@ -44,6 +44,8 @@ tool_producer_conf(void)
 	tool_conf_set(conf, "message.timeout.ms", "120000");
 	/* sets are then filled before they are sent: see set_size() */
 	tool_conf_set(conf, "linger.ms", "50");
+	/* what is too large the broker and the topic decide */
+	tool_conf_set(conf, "message.max.bytes", "100000000");
 	return conf;
 }
 
