@@ -58,7 +58,7 @@ CREATE OR REPLACE VIEW kafka_ingest.pipelines WITH (security_barrier) AS
            p.columns, p.filter, p.mode,
            CASE p.mode WHEN 'append' THEN kafka_ingest.write_method(p.target) ELSE p.mode END AS write_method,
            p.key_columns, p.newer_by,
-           coalesce(p.on_tombstone, CASE WHEN p.mode = 'upsert' THEN 'delete' ELSE 'skip' END) AS on_tombstone,
+           coalesce(p.on_tombstone, CASE WHEN p.mode = 'upsert' THEN 'delete' WHEN p.target_name IS NOT NULL THEN 'skip' END) AS on_tombstone,
            p.delete_when, p.on_missing, p.on_error, p.max_error_ratio,
            p.start_from, p.start_timestamp, p.start_offsets, p.start_group,
            p.on_offset_lost, p.partitions, p.workers,

@@ -52,8 +52,6 @@ watch(void)
 void
 ki_batch_drop_shape(KiBatch *batch)
 {
-	if (batch->statement)
-		ki_statement_free(batch->statement);
 	batch->statement = NULL;
 	batch->writer = NULL;
 	batch->map = NULL;
@@ -119,6 +117,8 @@ ki_batch_open_target(KiBatch *batch)
 		open_relation(batch);
 	else if (!batch->map)
 		make_shape(batch, NULL);
+	if (batch->statement)
+		ki_statement_prepare(batch->statement);
 	batch->is_on_target = false;
 }
 

@@ -149,6 +149,18 @@
 #define KI_HAS_VIRTUAL(constraints) false
 #endif
 
+/*
+ * Raise unless the current user may do what a query, after rewriting, says of
+ * the relations it names itself.
+ */
+#if PG_VERSION_NUM >= 160000
+#define ki_check_query_rights(query) \
+	((void) ExecCheckPermissions((query)->rtable, (query)->rteperminfos, true))
+#else
+#define ki_check_query_rights(query) \
+	((void) ExecCheckRTPerms((query)->rtable, true))
+#endif
+
 /* How a partition's columns lie, seen from its root; NULL: as there. */
 #if PG_VERSION_NUM >= 160000
 #define ki_root_to_child_map(rel, estate) ExecGetRootToChildMap((rel), (estate))

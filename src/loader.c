@@ -252,7 +252,8 @@ load_configuration(KiLoader *loader)
 	loader->batch = ki_batch_create(pipeline, loader->transaction,
 									&connection_is_stale);
 	loader->wants_headers = ki_batch_prepare(loader->batch);
-	remember_target(loader, ki_batch_target(loader->batch));
+	if (pipeline->target_name)
+		remember_target(loader, ki_batch_target(loader->batch));
 }
 
 KiStep

@@ -16,7 +16,8 @@
 #include "stage.h"
 #include "header.h"
 #include "map.h"
-#include "mapping.h"
+#include "map_document.h"
+#include "map_filter.h"
 #include "text.h"
 
 /* Where a column's value comes from and where it goes. */
@@ -32,14 +33,6 @@ typedef struct MapColumn
 	bool		is_key;			/* must not be NULL or absent */
 } MapColumn;
 
-/* A document that columns take fields of. */
-typedef struct Document
-{
-	KiDecoder  *decoder;		/* NULL: no column needs it */
-	KiPath	   *paths;
-	int			npaths;
-} Document;
-
 struct KiDecoded
 {
 	bool		is_tombstone;
@@ -47,6 +40,8 @@ struct KiDecoded
 								 * fields */
 	KiRecord	value;
 	KiRecord	key;
+	KiRecord	judged_value;	/* for conditions alone */
+	KiRecord	judged_key;
 };
 
 struct KiMap
@@ -58,12 +53,19 @@ struct KiMap
 	bool		is_missing_error;	/* on_missing = 'error' */
 	bool		wants_headers;
 	bool		has_paths;		/* into value or key */
-	Document	value;
-	Document	key;
+	bool		is_validated;	/* the value, even if nobody takes any of it */
+	KiConditions filter;		/* no items: everything passes */
+	KiConditions delete_when;	/* no items: nothing is deleted */
+	KiDocument	value;
+	KiDocument	key;
+	KiDocument	judged_value;	/* when the rest is wanted: what conditions
+								 * look at is part of it */
+	KiDocument	judged_key;		/* of tombstones, too */
+	bool		reads_tombstones;	/* as other messages */
 	MapColumn  *tombstone_columns;	/* the key's, as a tombstone has them;
 									 * NULL: none deletes */
 	int			ntombstone_columns;
-	Document	tombstone;		/* a tombstone's key */
+	KiDocument	tombstone;		/* a tombstone's key */
 	KiDecoder  *embedded;		/* of strings that hold JSON */
 	KiColumnSpace *space;		/* shared by the columns */
 	KiDecoded	decoded;		/* the current message */
@@ -78,30 +80,6 @@ is_in_document(const KiMap *map, const KiOrigin *origin)
 {
 	return origin->kind == KI_ORIGIN_VALUE ||
 		(origin->kind == KI_ORIGIN_KEY && map->is_key_json);
-}
-
-/*
- * Add an origin's path to its document; returns its number there.
- */
-static int
-add_path(Document *document, const KiOrigin *origin)
-{
-	KiPath	   *path = &document->paths[document->npaths];
-	ListCell   *cell;
-
-	path->nsteps = 0;
-	path->steps = palloc0(sizeof(KiPathStep) *
-						  Max(list_length(origin->steps), 1));
-	foreach(cell, origin->steps)
-	{
-		KiPathStep *step = &path->steps[path->nsteps++];
-
-		if (IsA(lfirst(cell), String))
-			step->name = strVal(lfirst(cell));
-		else
-			step->index = intVal(lfirst(cell));
-	}
-	return document->npaths++;
 }
 
 /*
@@ -120,8 +98,8 @@ add_column(KiMap *map, const KiMappingItem *item, TupleDesc target,
 	column->field = column->whole = -1;
 	column->is_key = ki_key_has(key, item->attnum);
 	if (is_in_document(map, &column->origin))
-		column->field = add_path(column->origin.kind == KI_ORIGIN_KEY ?
-								 &map->key : &map->value, &column->origin);
+		column->field = ki_document_add(column->origin.kind == KI_ORIGIN_KEY ?
+										&map->key : &map->value, &column->origin);
 	column->is_plain = column->field >= 0 &&
 		column->origin.kind == KI_ORIGIN_VALUE &&
 		column->origin.conversion == KI_CONVERSION_NONE;
@@ -134,6 +112,15 @@ add_column(KiMap *map, const KiMappingItem *item, TupleDesc target,
 		column->origin.header =
 			unconstify(char *, ki_text_to_utf8(column->origin.header));
 	map->attnums[map->ncolumns++] = item->attnum;
+}
+
+static bool
+wants_rest(const KiMap *map)
+{
+	for (int i = 0; i < map->ncolumns; i++)
+		if (map->columns[i].origin.kind == KI_ORIGIN_REST)
+			return true;
+	return false;
 }
 
 /*
@@ -193,10 +180,10 @@ add_tombstone_column(KiMap *map, const MapColumn *column, const KiKey *key)
 		if (map->is_key_json)
 			own->origin.steps = list_make1(makeString(pstrdup(column->column.name)));
 		if (map->is_key_json && is_alone)
-			own->whole = add_path(&map->tombstone, whole);
+			own->whole = ki_document_add(&map->tombstone, whole);
 	}
 	if (own->origin.kind == KI_ORIGIN_KEY && map->is_key_json)
-		own->field = add_path(&map->tombstone, &own->origin);
+		own->field = ki_document_add(&map->tombstone, &own->origin);
 }
 
 static void
@@ -211,30 +198,34 @@ add_tombstone_columns(KiMap *map, const KiKey *key)
 }
 
 /*
- * Make the decoders the columns need.
+ * Compile conditions; on the value mostly in the columns' scan.
+ */
+static void
+add_conditions(KiMap *map, KiConditions *conditions, const KiFilter *filter)
+{
+	if (!filter)
+		return;
+	ki_conditions_init(conditions, filter,
+					   wants_rest(map) ? &map->judged_value : &map->value,
+					   map->is_key_json ? &map->judged_key : NULL);
+	map->wants_headers |= ki_filter_wants_headers(filter);
+}
+
+/*
+ * Make the decoders that columns and conditions need.
  */
 static void
 create_decoders(KiMap *map)
 {
-	bool		wants_rest = false;
 	bool		wants_embedded = false;
 
 	for (int i = 0; i < map->ncolumns; i++)
-	{
-		wants_rest |= map->columns[i].origin.kind == KI_ORIGIN_REST;
 		wants_embedded |= map->columns[i].origin.conversion == KI_CONVERSION_JSON;
-	}
-	if (map->value.npaths > 0 || wants_rest)
-		map->value.decoder = ki_decode_json_create(map->value.paths,
-												   map->value.npaths,
-												   wants_rest);
-	if (map->key.npaths > 0)
-		map->key.decoder = ki_decode_json_create(map->key.paths,
-												 map->key.npaths, false);
-	if (map->tombstone.npaths > 0)
-		map->tombstone.decoder = ki_decode_json_create(map->tombstone.paths,
-													   map->tombstone.npaths,
-													   false);
+	ki_document_compile(&map->value, wants_rest(map), map->is_validated);
+	ki_document_compile(&map->key, false, false);
+	ki_document_compile(&map->judged_value, false, false);
+	ki_document_compile(&map->judged_key, false, false);
+	ki_document_compile(&map->tombstone, false, false);
 	if (wants_embedded)
 	{
 		KiPath		whole = {NULL, 0};
@@ -243,34 +234,82 @@ create_decoders(KiMap *map)
 	}
 }
 
-KiMap *
-ki_map_create(const KiPipeline *pipeline, TupleDesc target, const KiKey *key)
+/*
+ * Compile columns and conditions.
+ */
+static KiMap *
+create_map(const KiPipeline *pipeline, TupleDesc row, const KiMapping *mapping,
+		   const KiKey *key, const KiFilter *filter,
+		   const KiFilter *delete_when)
 {
 	KiMap	   *map = palloc0(sizeof(KiMap));
-	KiMapping  *mapping = ki_mapping_resolve(pipeline, target);
+	int			nconditions = (filter ? filter->nitems : 0) +
+	(delete_when ? delete_when->nitems : 0);
 
 	map->columns = palloc0(sizeof(MapColumn) * mapping->nitems);
 	map->attnums = palloc0(sizeof(AttrNumber) * mapping->nitems);
-	map->value.paths = palloc0(sizeof(KiPath) * mapping->nitems);
-	map->key.paths = palloc0(sizeof(KiPath) * mapping->nitems);
+	ki_document_init(&map->value, mapping->nitems + nconditions);
+	ki_document_init(&map->key, mapping->nitems);
+	ki_document_init(&map->judged_value, nconditions);
+	ki_document_init(&map->judged_key, nconditions);
 	map->space = ki_column_space_create();
 	map->is_key_json = pipeline->key_format &&
 		strcmp(pipeline->key_format, "json") == 0;
 	map->is_missing_error = pipeline->on_missing &&
 		strcmp(pipeline->on_missing, "error") == 0;
+	map->is_validated = row == NULL;
 	for (int i = 0; i < mapping->nitems; i++)
-		add_column(map, &mapping->items[i], target, key);
+		add_column(map, &mapping->items[i], row, key);
+	map->value.ncolumns = map->value.npaths;
+	map->key.ncolumns = map->key.npaths;
 	if (key)
-		check_key(map, key, target);
+		check_key(map, key, row);
 	if (key && ki_pipeline_tombstone(pipeline) == KI_TOMBSTONE_DELETE)
 		add_tombstone_columns(map, key);
+	add_conditions(map, &map->filter, filter);
+	add_conditions(map, &map->delete_when, delete_when);
 	create_decoders(map);
+	return map;
+}
+
+KiMap *
+ki_map_create(const KiPipeline *pipeline, TupleDesc target, const KiKey *key)
+{
+	static const KiMapping nothing = {NULL, 0};
+
+	return create_map(pipeline, target,
+					  target ? ki_mapping_resolve(pipeline, target) : &nothing,
+					  key,
+					  ki_filter_parse(pipeline, pipeline->filter, "filter"),
+					  ki_filter_parse(pipeline, pipeline->delete_when,
+									  "delete_when"));
+}
+
+KiMap *
+ki_map_create_of(const KiPipeline *pipeline, TupleDesc row,
+				 const KiMapping *mapping)
+{
+	KiMap	   *map = create_map(pipeline, row, mapping, NULL, NULL, NULL);
+
+	map->reads_tombstones = true;
 	return map;
 }
 
 KiVerdict
 ki_map_judge(KiMap *map, const KiMessage *message, const KiDecoded *decoded)
 {
+	KiJudged	judged = {.message = message};
+
+	if (!decoded->is_tombstone)
+		judged.value = map->judged_value.decoder ? &decoded->judged_value :
+			&decoded->value;
+	if (message->key && map->judged_key.decoder)
+		judged.key = &decoded->judged_key;
+	if (!ki_conditions_match(&map->filter, &judged))
+		return KI_VERDICT_FILTERED;
+	if (map->delete_when.nitems > 0 && !decoded->is_tombstone &&
+		ki_conditions_match(&map->delete_when, &judged))
+		return KI_VERDICT_DELETE;
 	return KI_VERDICT_WRITE;
 }
 
@@ -311,14 +350,11 @@ ki_map_current_column(const KiMap *map)
  * Decode a message's key as a document; false: it is bad.
  */
 static bool
-decode_key(const Document *document, const KiMessage *message,
-		   KiDecoded *decoded, KiFault *fault)
+decode_key(const KiDocument *document, const KiMessage *message,
+		   KiRecord *record, KiFault *fault)
 {
-	if (!document->decoder || !message->key)
-		return true;
-	decoded->has_key = true;
-	if (ki_decode_json(document->decoder, message->key, message->key_len,
-					   &decoded->key, fault))
+	if (!message->key ||
+		ki_document_decode(document, message->key, message->key_len, record, fault))
 		return true;
 	fault->message = psprintf("key: %s", fault->message);
 	return false;
@@ -328,19 +364,24 @@ KiDecoded *
 ki_map_decode(KiMap *map, const KiMessage *message, KiFault *fault)
 {
 	KiDecoded  *decoded = &map->decoded;
+	const KiDocument *key = &map->key;
 
 	map->current_column = NULL;
-	decoded->has_key = false;
 	decoded->value.npresent = decoded->key.npresent = 0;
 	decoded->is_tombstone = message->value == NULL;
-	if (decoded->is_tombstone)
-		return decode_key(&map->tombstone, message, decoded, fault) ? decoded : NULL;
-
-	if (map->value.decoder &&
-		!ki_decode_json(map->value.decoder, message->value, message->value_len,
-						&decoded->value, fault))
+	if (decoded->is_tombstone && !map->reads_tombstones)
+		key = &map->tombstone;
+	decoded->has_key = key->decoder && message->key;
+	if (!decoded->is_tombstone &&
+		(!ki_document_decode(&map->value, message->value, message->value_len,
+							 &decoded->value, fault) ||
+		 !ki_document_decode(&map->judged_value, message->value,
+							 message->value_len, &decoded->judged_value, fault)))
 		return NULL;
-	return decode_key(&map->key, message, decoded, fault) ? decoded : NULL;
+	if (!decode_key(key, message, &decoded->key, fault) ||
+		!decode_key(&map->judged_key, message, &decoded->judged_key, fault))
+		return NULL;
+	return decoded;
 }
 
 /*
@@ -365,12 +406,14 @@ find_field(const MapColumn *column, const KiDecoded *decoded)
 }
 
 /*
- * Is any field present that some path leads to?
+ * Is any field present that a column's path leads to?  Those of conditions do
+ * not count.
  */
 static bool
-has_any_field(const KiDecoded *decoded)
+has_any_field(const KiMap *map, const KiDecoded *decoded)
 {
-	return decoded->value.npresent > 0 || decoded->key.npresent > 0;
+	return ki_document_has_field(&map->value, &decoded->value) ||
+		ki_document_has_field(&map->key, &decoded->key);
 }
 
 /*
@@ -612,7 +655,7 @@ ki_map_row(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
 		   KiRow *row, KiFault *fault)
 {
 	row->has_absent = false;
-	if (map->has_paths && !has_any_field(decoded))
+	if (map->has_paths && !has_any_field(map, decoded))
 		return ki_fault_set(fault, ERRCODE_NO_SQL_JSON_ITEM, KI_STAGE_MAP,
 							"no mapped field is present");
 	return map_columns(map, map->columns, map->ncolumns, message, decoded, row,

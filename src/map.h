@@ -8,6 +8,7 @@
 #include "access/tupdesc.h"
 #include "decode.h"
 #include "key.h"
+#include "mapping.h"
 #include "message.h"
 #include "pipeline.h"
 #include "row.h"
@@ -21,15 +22,23 @@ typedef struct KiMap KiMap;
  * not exist, 42601/22023 for sources that do not parse or fit, 428C9 for
  * generated columns, each naming the culprit.  With a key, its columns must
  * not be NULL or absent (23502), and where tombstones delete, each of them
- * must have a way to its value in a message's key (22023).
+ * must have a way to its value in a message's key (22023).  Without a target
+ * (NULL) there are no columns: messages are only validated and judged.
  */
 extern KiMap *ki_map_create(const KiPipeline *pipeline, TupleDesc target,
 							const KiKey *key);
 
+/*
+ * The same for a row of our own making, without conditions, by a mapping that
+ * need not map anything; of tombstones, too.
+ */
+extern KiMap *ki_map_create_of(const KiPipeline *pipeline, TupleDesc row,
+							   const KiMapping *mapping);
+
 /* The mapped columns, in attribute order: attribute numbers from 1. */
 extern int	ki_map_columns(const KiMap *map, const AttrNumber **attnums);
 
-/* Does any column need the messages' headers? */
+/* Does any column or condition need the messages' headers? */
 extern bool ki_map_wants_headers(const KiMap *map);
 
 /*
@@ -41,7 +50,11 @@ typedef struct KiDecoded KiDecoded;
 extern KiDecoded *ki_map_decode(KiMap *map, const KiMessage *message,
 								KiFault *fault);
 
-/* What is to be done with a decoded message. */
+/*
+ * What is to be done with a decoded message.  Of a tombstone, which has no
+ * value, only conditions that look elsewhere count, and delete_when says
+ * nothing: on_tombstone does.
+ */
 typedef enum KiVerdict
 {
 	KI_VERDICT_WRITE,

@@ -62,7 +62,7 @@ static const struct
 typedef struct Parser
 {
 	const char *source;
-	const char *column;
+	const char *column;			/* NULL: it is a condition's */
 	const char *at;				/* next character */
 	KiOrigin   *origin;
 } Parser;
@@ -84,9 +84,12 @@ refuse(const Parser *parser, const char *problem, const char *hint)
 									parser->at - parser->source) + 1;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 parser->column ?
 			 errmsg("invalid source \"%.*s%s\" for column \"%s\"",
 					shown, parser->source, shown < len ? "..." : "",
-					parser->column),
+					parser->column) :
+			 errmsg("invalid source \"%.*s%s\" of a condition",
+					shown, parser->source, shown < len ? "..." : ""),
 			 errdetail("At position %d: %s.", position, problem),
 			 errhint("%s", hint)));
 }

@@ -47,7 +47,7 @@ typedef struct KiOrigin
 
 /*
  * Parse a source, in the current memory context.  Raises 22023 with the
- * position, naming the column it stands for.
+ * position, naming the column it stands for (NULL: a condition).
  */
 extern KiOrigin *ki_origin_parse(const char *source, const char *column);
 

@@ -22,13 +22,16 @@
 #include "catalog.h"
 #include "compat.h"
 #include "connection.h"
+#include "filter.h"
 #include "key.h"
 #include "map.h"
 #include "offsets.h"
 #include "owned.h"
 #include "property.h"
+#include "session.h"
 #include "settings.h"
 #include "source.h"
+#include "statement.h"
 #include "target.h"
 #include "topics.h"
 
@@ -253,6 +256,43 @@ check_target(const KiPipeline *pipeline)
 	relation_close(target, NoLock);
 }
 
+/* With a target or without. */
+static void
+check_conditions(const KiPipeline *pipeline)
+{
+	(void) ki_filter_parse(pipeline, pipeline->filter, "filter");
+	(void) ki_filter_parse(pipeline, pipeline->delete_when, "delete_when");
+}
+
+/*
+ * Analyzing them finds what can be known: as the owner, in a restricted
+ * operation since analysis may look into what is somebody else's, and under
+ * the settings of a batch.
+ */
+static void
+check_statement(const KiPipeline *pipeline)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "kafka_ingest statement check",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old;
+	int			level = NewGUCNestLevel();
+	Oid			user;
+	int			security_context;
+
+	ki_session_pin(pipeline);
+	GetUserIdAndSecContext(&user, &security_context);
+	SetUserIdAndSecContext(pipeline->owner, security_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	old = MemoryContextSwitchTo(context);
+	ki_statement_prepare(ki_statement_create(pipeline));
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	SetUserIdAndSecContext(user, security_context);
+	AtEOXact_GUC(false, level);
+}
+
 void
 ki_pipeline_check(const KiPipeline *pipeline)
 {
@@ -265,6 +305,9 @@ ki_pipeline_check(const KiPipeline *pipeline)
 							 PGC_S_TEST, GUC_ACTION_SET, false, ERROR, false);
 	check_owner(pipeline);
 	check_connection(pipeline);
+	check_conditions(pipeline);
 	if (pipeline->target_name)
 		check_target(pipeline);
+	if (pipeline->statement)
+		check_statement(pipeline);
 }

@@ -31,6 +31,7 @@ static const struct
 	{"bytea_output", "hex"},
 	{"array_nulls", "on"},
 	{"transform_null_equals", "off"},
+	{"standard_conforming_strings", "on"},
 	{"row_security", "off"},
 	{"session_replication_role", "origin"},
 	{"statement_timeout", "0"},

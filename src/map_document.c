@@ -1,0 +1,64 @@
+/*
+ * map_document.c
+ *	  A value or key that columns take fields of, and conditions look at.
+ */
+#include "postgres.h"
+
+#include "nodes/value.h"
+
+#include "map_document.h"
+
+void
+ki_document_init(KiDocument *document, int max_paths)
+{
+	document->paths = palloc0(sizeof(KiPath) * max_paths);
+}
+
+int
+ki_document_add(KiDocument *document, const KiOrigin *origin)
+{
+	KiPath	   *path = &document->paths[document->npaths];
+	ListCell   *cell;
+
+	path->nsteps = 0;
+	path->steps = palloc0(sizeof(KiPathStep) *
+						  Max(list_length(origin->steps), 1));
+	foreach(cell, origin->steps)
+	{
+		KiPathStep *step = &path->steps[path->nsteps++];
+
+		if (IsA(lfirst(cell), String))
+			step->name = strVal(lfirst(cell));
+		else
+			step->index = intVal(lfirst(cell));
+	}
+	return document->npaths++;
+}
+
+void
+ki_document_compile(KiDocument *document, bool want_rest, bool is_needed)
+{
+	if (document->npaths > 0 || want_rest || is_needed)
+		document->decoder = ki_decode_json_create(document->paths,
+												  document->npaths, want_rest);
+}
+
+bool
+ki_document_decode(const KiDocument *document, const char *data, size_t len,
+				   KiRecord *record, KiFault *fault)
+{
+	return document->decoder == NULL ||
+		ki_decode_json(document->decoder, data, len, record, fault);
+}
+
+bool
+ki_document_has_field(const KiDocument *document, const KiRecord *record)
+{
+	if (record->npresent == 0 || document->npaths == document->ncolumns)
+		return record->npresent > 0;
+	for (int i = 0; i < document->ncolumns; i++)
+		if (document->paths[i].nsteps > 0 &&
+			record->fields[i].kind != KI_FIELD_ABSENT)
+			return true;
+	return false;
+}

@@ -1,0 +1,38 @@
+/*
+ * map_document.h
+ *	  A value or key that columns take fields of, and conditions look at; for
+ *	  map*.c alone (floor 2).
+ */
+#ifndef KI_MAP_DOCUMENT_H
+#define KI_MAP_DOCUMENT_H
+
+#include "decode.h"
+#include "origin.h"
+
+typedef struct KiDocument
+{
+	KiDecoder  *decoder;		/* NULL: nobody needs it */
+	KiPath	   *paths;			/* the columns' first */
+	int			npaths;
+	int			ncolumns;		/* paths that columns take */
+} KiDocument;
+
+/* Make room for paths, in the current memory context. */
+extern void ki_document_init(KiDocument *document, int max_paths);
+
+/* Add an origin's path; returns its number in the record. */
+extern int	ki_document_add(KiDocument *document, const KiOrigin *origin);
+
+/* Make the decoder, if there are paths, or it must be there in any case. */
+extern void ki_document_compile(KiDocument *document, bool want_rest,
+								bool is_needed);
+
+/* Decode bytes; nothing is done, and all is well, without a decoder. */
+extern bool ki_document_decode(const KiDocument *document, const char *data,
+							   size_t len, KiRecord *record, KiFault *fault);
+
+/* Is any field present that a column's path leads to? */
+extern bool ki_document_has_field(const KiDocument *document,
+								  const KiRecord *record);
+
+#endif							/* KI_MAP_DOCUMENT_H */
