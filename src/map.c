@@ -53,7 +53,6 @@ struct KiMap
 	bool		is_missing_error;	/* on_missing = 'error' */
 	bool		wants_headers;
 	bool		has_paths;		/* into value or key */
-	bool		is_validated;	/* the value, even if nobody takes any of it */
 	KiConditions filter;		/* no items: everything passes */
 	KiConditions delete_when;	/* no items: nothing is deleted */
 	KiDocument	value;
@@ -221,11 +220,11 @@ create_decoders(KiMap *map)
 
 	for (int i = 0; i < map->ncolumns; i++)
 		wants_embedded |= map->columns[i].origin.conversion == KI_CONVERSION_JSON;
-	ki_document_compile(&map->value, wants_rest(map), map->is_validated);
-	ki_document_compile(&map->key, false, false);
-	ki_document_compile(&map->judged_value, false, false);
-	ki_document_compile(&map->judged_key, false, false);
-	ki_document_compile(&map->tombstone, false, false);
+	ki_document_compile(&map->value, wants_rest(map));
+	ki_document_compile(&map->key, false);
+	ki_document_compile(&map->judged_value, false);
+	ki_document_compile(&map->judged_key, false);
+	ki_document_compile(&map->tombstone, false);
 	if (wants_embedded)
 	{
 		KiPath		whole = {NULL, 0};
@@ -257,7 +256,6 @@ create_map(const KiPipeline *pipeline, TupleDesc row, const KiMapping *mapping,
 		strcmp(pipeline->key_format, "json") == 0;
 	map->is_missing_error = pipeline->on_missing &&
 		strcmp(pipeline->on_missing, "error") == 0;
-	map->is_validated = row == NULL;
 	for (int i = 0; i < mapping->nitems; i++)
 		add_column(map, &mapping->items[i], row, key);
 	map->value.ncolumns = map->value.npaths;

@@ -36,9 +36,9 @@ ki_document_add(KiDocument *document, const KiOrigin *origin)
 }
 
 void
-ki_document_compile(KiDocument *document, bool want_rest, bool is_needed)
+ki_document_compile(KiDocument *document, bool want_rest)
 {
-	if (document->npaths > 0 || want_rest || is_needed)
+	if (document->npaths > 0 || want_rest)
 		document->decoder = ki_decode_json_create(document->paths,
 												  document->npaths, want_rest);
 }

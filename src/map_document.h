@@ -23,9 +23,8 @@ extern void ki_document_init(KiDocument *document, int max_paths);
 /* Add an origin's path; returns its number in the record. */
 extern int	ki_document_add(KiDocument *document, const KiOrigin *origin);
 
-/* Make the decoder, if there are paths, or it must be there in any case. */
-extern void ki_document_compile(KiDocument *document, bool want_rest,
-								bool is_needed);
+/* Make the decoder, if there are paths or the rest is wanted. */
+extern void ki_document_compile(KiDocument *document, bool want_rest);
 
 /* Decode bytes; nothing is done, and all is well, without a decoder. */
 extern bool ki_document_decode(const KiDocument *document, const char *data,

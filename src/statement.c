@@ -140,7 +140,7 @@ ki_statement_begin(KiStatement *statement, int memory_kb)
 	statement->messages = palloc(sizeof(KiMessage *) * statement->capacity);
 }
 
-/* Without a target the value was decoded before, but no key. */
+/* What is not used is not looked at. */
 static bool
 is_of_format(const KiStatement *statement, const KiMessage *message, KiFault *fault)
 {
@@ -148,7 +148,7 @@ is_of_format(const KiStatement *statement, const KiMessage *message, KiFault *fa
 	const char *string;
 	int			len;
 
-	if ((statement->pipeline->target_name ||
+	if ((bms_is_member(KI_MESSAGES_VALUE, statement->columns) ||
 		 (uses_key && statement->is_key_json)) &&
 		!ki_map_decode(statement->map, message, fault))
 		return false;
