@@ -78,6 +78,9 @@ ki_batch_begin(KiBatch *batch, const KiMessages *messages,
 	batch->piece_context = AllocSetContextCreate(batch->batch_context,
 												 "kafka_ingest piece",
 												 ALLOCSET_DEFAULT_SIZES);
+	batch->message_context = AllocSetContextCreate(batch->batch_context,
+												   "kafka_ingest message",
+												   ALLOCSET_DEFAULT_SIZES);
 	memset(result, 0, sizeof(KiBatchResult));
 	batch->messages = messages;
 	batch->result = result;

@@ -167,7 +167,10 @@ begin_piece(KiBatch *batch)
 	if (batch->statement)
 		ki_statement_begin(batch->statement, memory_kb);
 	if (!batch->writer)
+	{
+		MemoryContextSwitchTo(batch->message_context);
 		return;
+	}
 	ki_writer_begin(batch->writer, batch->relation, memory_kb);
 	MemoryContextSwitchTo(ki_writer_row_context(batch->writer));
 }
@@ -200,6 +203,8 @@ ki_batch_apply_piece(KiBatch *batch, int lo, int hi)
 		KiFault		fault = {0};
 
 		CHECK_FOR_INTERRUPTS();
+		if (!batch->writer)
+			MemoryContextReset(batch->message_context);
 		batch->current = i;
 		batch->is_mapping = true;
 		batch->raised = NULL;

@@ -27,6 +27,8 @@ struct KiBatch
 	const KiTransaction *transaction;
 	const bool *is_stale;		/* the connection changed */
 	MemoryContext batch_context;	/* reset at the start of every batch */
+	MemoryContext message_context;	/* reset per message without a writer,
+									 * which has its row context */
 	MemoryContext piece_context;	/* reset after every attempt at a piece */
 
 	/* the target's shape; dropped when the relation is invalidated */

@@ -34,7 +34,10 @@ my @cases = (
 	{ name => 'absent columns are kept', columns => [qw(k a b c u)], keys => ['k'], absent => 0.4, keep => 1 },
 	{ name => 'newer_by', columns => [qw(k a b c v u)], keys => ['k'], newer => 1 },
 	{ name => 'newer_by, absent columns are set to their default', columns => [qw(k a c v u)], keys => ['k'], newer => 1, absent => 0.2 },
-	{ name => 'newer_by, absent columns are kept', columns => [qw(k a b c v u)], keys => ['k'], newer => 1, absent => 0.2, keep => 1 });
+	{ name => 'newer_by, absent columns are kept', columns => [qw(k a b c v u)], keys => ['k'], newer => 1, absent => 0.2, keep => 1 },
+	{ name => 'delete_when', columns => [qw(k a c u)], keys => ['k'], gone => 1 },
+	{ name => 'newer_by and delete_when', columns => [qw(k a c v u)], keys => ['k'], newer => 1, gone => 1, absent => 0.2 },
+	{ name => 'newer_by and delete_when, absent columns are kept', columns => [qw(k a c v u)], keys => ['k'], newer => 1, gone => 1, absent => 0.2, keep => 1 });
 
 # ---- the model -------------------------------------------------------------------
 
@@ -66,6 +69,16 @@ sub put
 		$new{$column} = exists $row->{$column} ? $row->{$column} : $defaults{$column};
 	}
 	$table->{$key} = \%new;
+	return;
+}
+
+# A row that says it is gone: with newer_by only from what is not newer.
+sub remove
+{
+	my ($case, $table, $row) = @_;
+	my $stored = $table->{ identity($case, $row) };
+	return if !$stored;
+	delete $table->{ identity($case, $row) } if !exists $row->{v} || is_newer($case, $row, $stored);
 	return;
 }
 
@@ -137,10 +150,12 @@ sub produce
 		my $partition = int(rand(PARTITIONS));
 		my $row = random_row($case, $partition);
 		my $deletes = rand() < 0.25;
-		if ($deletes) { delete $case->{table}{ identity($case, $row) } }
+		my $is_gone = $case->{gone} && !$deletes && rand() < 0.3;
+		if ($is_gone) { remove($case, $case->{table}, $row) }
+		elsif ($deletes) { delete $case->{table}{ identity($case, $row) } }
 		else { put($case, $case->{table}, $row) }
 		push @messages, { partition => $partition, key => key_of($case, $row),
-			value => $deletes ? undef : json_of($row, sort keys %$row) };
+			value => $deletes ? undef : json_of($row, sort keys %$row), headers => $is_gone ? [ [ 'gone', 'yes' ] ] : [] };
 	}
 	$kafka->produce_messages($case->{topic}, @messages);
 	return;
@@ -175,7 +190,7 @@ sub create
 	}
 	my $mapping = $has_u ? q(, columns => '{"*": "$.*", "u": null}') : '';
 	my $options = $mapping . ($case->{key} ? q(, key_format => 'json') : '') . ($case->{newer} ? q(, newer_by => 'v') : '')
-	  . ($case->{keep} ? q(, on_missing => 'keep') : '');
+	  . ($case->{keep} ? q(, on_missing => 'keep') : '') . ($case->{gone} ? q(, delete_when => '{"@headers.gone": "yes"}') : '');
 	$node->safe_psql('postgres', $sql . qq{SELECT kafka_ingest.create_pipeline('$table', topic => '$case->{topic}', target => '$table',
 		mode => 'upsert', on_error => 'stop', batch_max_messages => $batch, paused => true $options)});
 	return $table;
