@@ -187,7 +187,7 @@ ki_error_rethrow(ErrorData *error)
 }
 
 char *
-ki_error_text(const ErrorData *error)
+ki_error_text(const ErrorData *error, bool with_detail)
 {
 	StringInfoData buf;
 
@@ -198,5 +198,7 @@ ki_error_text(const ErrorData *error)
 		appendStringInfo(&buf, ", column \"%s\"", error->column_name);
 	if (error->constraint_name)
 		appendStringInfo(&buf, ", constraint \"%s\"", error->constraint_name);
+	if (with_detail && error->detail)
+		appendStringInfo(&buf, ". %s", error->detail);
 	return buf.data;
 }

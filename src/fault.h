@@ -37,7 +37,10 @@ extern const char *ki_error_condition(int sqlerrcode);
  */
 extern void ki_error_rethrow(ErrorData *error);
 
-/* An error as last_error and details show it.  palloc'd. */
-extern char *ki_error_text(const ErrorData *error);
+/*
+ * An error as last_error and details show it.  palloc'd.  Its own detail may
+ * hold values, unless it was raised where no message is worked on.
+ */
+extern char *ki_error_text(const ErrorData *error, bool with_detail);
 
 #endif							/* KI_FAULT_H */

@@ -302,7 +302,7 @@ bear_failure(KiLoader *loader, Failure *failure)
 	!ki_batch_failed_on_target(loader->batch);
 	bool		is_target = !in_rows && loader->phase >= KI_PHASE_TARGET;
 	const char *reason = ki_error_reason(error->sqlerrcode, is_target);
-	char	   *message = ki_error_text(error);
+	char	   *message = ki_error_text(error, is_target);
 
 	failure->count++;
 	(void) ki_slot_take_nudge();	/* of before the failure */
