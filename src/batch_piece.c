@@ -43,17 +43,17 @@ typedef struct Mapping
 	bool		is_good;
 } Mapping;
 
-/* Fill the writer's row; a deleting tombstone has only its key. */
+/* Fill the writer's row; what deletes has only its key. */
 static void
 map_row(KiBatch *batch, void *argument)
 {
 	Mapping    *mapping = argument;
 	KiRow	   *row = ki_writer_row(batch->writer);
 
-	mapping->is_good = mapping->message->value ?
-		ki_map_row(batch->map, mapping->message, mapping->decoded, row,
-				   mapping->fault) :
+	mapping->is_good = mapping->verdict == KI_VERDICT_DELETE ?
 		ki_map_key(batch->map, mapping->message, mapping->decoded, row,
+				   mapping->fault) :
+		ki_map_row(batch->map, mapping->message, mapping->decoded, row,
 				   mapping->fault);
 }
 

@@ -48,6 +48,7 @@ ki_batch_retry(KiBatch *batch, const KiMessages *messages,
 	MemoryContextSwitchTo(old);
 	for (int i = 0; i < messages->count; i++)
 		result->loaded += batch->fates[i] == KI_FATE_LOADED;
+	result->loaded -= batch->ignored;
 	result->dead_letters = batch->nletters;
 	return batch->letters;
 }
@@ -63,25 +64,27 @@ row_to_jsonb(const KiBatch *batch, const KiRow *row)
 {
 	const AttrNumber *attnums;
 	int			ncolumns = ki_map_columns(batch->map, &attnums);
-	TupleDesc	desc = CreateTemplateTupleDesc(ncolumns);
 	Datum	   *values = palloc(sizeof(Datum) * ncolumns);
 	bool	   *nulls = palloc(sizeof(bool) * ncolumns);
+	TupleDesc	desc;
 	Datum		tuple;
 	Datum		json;
+	int			n = 0;
 
-	desc->natts = 0;
+	for (int i = 0; i < ncolumns; i++)
+		n += !row->absent[attnums[i] - 1];
+	desc = CreateTemplateTupleDesc(n);
+	n = 0;
 	for (int i = 0; i < ncolumns; i++)
 	{
 		int			attribute = attnums[i] - 1;
-		int			n = desc->natts;
 
 		if (row->absent[attribute])
 			continue;
 		values[n] = row->values[attribute];
-		nulls[n] = row->nulls[attribute];
-		desc->natts++;
-		TupleDescCopyEntry(desc, desc->natts,
-						   RelationGetDescr(batch->relation), attnums[i]);
+		nulls[n++] = row->nulls[attribute];
+		TupleDescCopyEntry(desc, n, RelationGetDescr(batch->relation),
+						   attnums[i]);
 	}
 	tuple = HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 	json = DirectFunctionCall1(row_to_json, tuple);
@@ -130,7 +133,7 @@ look(KiBatch *batch, void *argument)
 		return;
 	ki_writer_begin(batch->writer, batch->relation, 1024);
 	row = ki_writer_row(batch->writer);
-	if (message->value ?
+	if (message->value && verdict != KI_VERDICT_DELETE ?
 		ki_map_row(batch->map, message, decoded, row, &one->fault) :
 		ki_map_key(batch->map, message, decoded, row, &one->fault))
 		one->preview->row = row_to_jsonb(batch, row);

@@ -106,6 +106,7 @@ static void
 forget_positions(KiPipeline *pipeline)
 {
 	ki_position_delete_all(pipeline->id);
+	ki_letter_forget_keys(pipeline->id);
 	pipeline->resolved = false;
 	pipeline->vanished_topics = NULL;
 	pipeline->cluster_id = NULL;

@@ -161,7 +161,9 @@ check_move(const Seek *seek, const KiStartPoint *point, int64 old_offset)
 				 errdetail("The partition begins at offset " INT64_FORMAT ".",
 						   point->low_offset)));
 	if (point->offset < old_offset && !seek->allow_duplicates &&
-		!is_idempotent(seek->pipeline) && old_offset <= point->stable_offset)
+		!is_idempotent(seek->pipeline) &&
+		!is_another_log(seek->pipeline, point, old_offset) &&
+		old_offset <= point->stable_offset)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("seek of pipeline \"%s\" back to offset " INT64_FORMAT " of partition %d would load rows again",
@@ -201,6 +203,8 @@ move_one(FunctionCallInfo fcinfo, Seek *seek, const KiStartPoint *point)
 	bool		nulls[4] = {false};
 
 	check_move(seek, point, old_offset);
+	if (is_another_log(seek->pipeline, point, old_offset))
+		ki_letter_forget_keys(seek->pipeline->id);	/* offsets begin anew */
 	ki_position_move(seek->pipeline->id, point->topic, point->partition,
 					 point->offset);
 	record_gap(seek, point, old_offset);

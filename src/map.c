@@ -31,6 +31,7 @@ typedef struct MapColumn
 								 * object; -1: none */
 	bool		is_plain;		/* a place in the value, not converted */
 	bool		is_key;			/* must not be NULL or absent */
+	bool		is_newer;		/* newer_by */
 } MapColumn;
 
 struct KiDecoded
@@ -96,6 +97,7 @@ add_column(KiMap *map, const KiMappingItem *item, TupleDesc target,
 	column->origin = *item->origin;
 	column->field = column->whole = -1;
 	column->is_key = ki_key_has(key, item->attnum);
+	column->is_newer = key && key->newer_by == item->attnum;
 	if (is_in_document(map, &column->origin))
 		column->field = ki_document_add(column->origin.kind == KI_ORIGIN_KEY ?
 										&map->key : &map->value, &column->origin);
@@ -660,6 +662,18 @@ ki_map_row(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
 					   fault);
 }
 
+/* What a message with a value has of them. */
+static bool
+map_own_key(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
+			KiRow *row, KiFault *fault)
+{
+	for (int i = 0; i < map->ncolumns; i++)
+		if ((map->columns[i].is_key || map->columns[i].is_newer) &&
+			!map_columns(map, &map->columns[i], 1, message, decoded, row, fault))
+			return false;
+	return true;
+}
+
 bool
 ki_map_key(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
 		   KiRow *row, KiFault *fault)
@@ -667,6 +681,8 @@ ki_map_key(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
 	for (int i = 0; i < map->ncolumns; i++)
 		row->absent[map->attnums[i] - 1] = true;
 	row->has_absent = true;
+	if (!decoded->is_tombstone)
+		return map_own_key(map, message, decoded, row, fault);
 	return map_columns(map, map->tombstone_columns, map->ntombstone_columns,
 					   message, decoded, row, fault);
 }

@@ -66,8 +66,8 @@ extern KiVerdict ki_map_judge(KiMap *map, const KiMessage *message,
 							  const KiDecoded *decoded);
 
 /*
- * Fill in the key columns of a row from a tombstone's key, as ki_map_row does
- * from a value.  All other columns are absent.
+ * Fill in what a delete needs: the key columns, from a tombstone's key or from
+ * the value, and newer_by of the latter.  All other columns are absent.
  */
 extern bool ki_map_key(KiMap *map, const KiMessage *message,
 					   const KiDecoded *decoded, KiRow *row, KiFault *fault);

@@ -145,6 +145,8 @@ check_fit(const KiPipeline *pipeline)
 						pipeline->name),
 				 errhint("Give the table to load, as in target => 'demo'.")));
 	refuse_option(!has_target && pipeline->columns, "columns", "a target");
+	refuse_option(pipeline->statement && strcmp(pipeline->mode, "insert_ignore") == 0,
+				  "statement", "another mode than 'insert_ignore', which does not tell it what was ignored");
 	refuse_option(!has_target && !is_append, "mode", "a target");
 	refuse_option(!has_target && strcmp(pipeline->on_missing, "default") != 0,
 				  "on_missing", "a target");

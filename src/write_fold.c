@@ -41,8 +41,8 @@ typedef struct Entry
 {
 	RBTNode		node;
 	Datum	   *key;			/* per key column */
-	KiStep	   *first;			/* NULL: taken */
-	KiStep	   *last;
+	KiFoldStep *first;			/* NULL: taken */
+	KiFoldStep *last;
 } Entry;
 
 struct KiFold
@@ -175,10 +175,10 @@ copy_value(const FoldColumn *column, Datum value)
 }
 
 /* A further step of a key that comes after all others. */
-static KiStep *
+static KiFoldStep *
 append_step(KiFold *fold, Entry *entry)
 {
-	KiStep	   *step = palloc0(sizeof(KiStep));
+	KiFoldStep *step = palloc0(sizeof(KiFoldStep));
 
 	step->values = palloc0(fold->ncolumns * sizeof(Datum));
 	step->nulls = palloc(fold->ncolumns * sizeof(bool));
@@ -236,7 +236,7 @@ is_absent(const KiFold *fold, const KiRow *row, int i)
  * the columns that the new one has not.
  */
 static void
-take_row(KiFold *fold, KiStep *step, const KiRow *row)
+take_row(KiFold *fold, KiFoldStep *step, const KiRow *row)
 {
 	for (int i = 0; i < fold->ncolumns; i++)
 	{
@@ -279,7 +279,7 @@ row_is_newer(const KiFold *fold, const KiRow *row, Datum than, bool than_is_null
 static void
 fold_newer(KiFold *fold, Entry *entry, const KiRow *row)
 {
-	KiStep	   *step = entry->last;
+	KiFoldStep *step = entry->last;
 	int			newer = fold->newer;
 
 	if (step->absent[newer] || is_absent(fold, row, newer))
@@ -297,7 +297,7 @@ ki_fold_add(KiFold *fold, const KiRow *row)
 {
 	MemoryContext old = MemoryContextSwitchTo(fold->context);
 	Entry	   *entry = find_entry(fold, row);
-	KiStep	   *step = entry->last;
+	KiFoldStep *step = entry->last;
 	bool		is_other = fold->is_first && step->has_row;
 
 	if (step->has_row && fold->newer >= 0)
@@ -315,7 +315,7 @@ ki_fold_add(KiFold *fold, const KiRow *row)
 
 /* Delete what is not newer than the row; the step has none of its own. */
 static void
-delete_older(const KiFold *fold, KiStep *step, const KiRow *row)
+delete_older(const KiFold *fold, KiFoldStep *step, const KiRow *row)
 {
 	const FoldColumn *column = &fold->columns[fold->newer];
 	int			from = column->attnum - 1;
@@ -333,7 +333,7 @@ delete_older(const KiFold *fold, KiStep *step, const KiRow *row)
 static void
 fold_older(KiFold *fold, Entry *entry, const KiRow *row)
 {
-	KiStep	   *step = entry->last;
+	KiFoldStep *step = entry->last;
 	int			newer = fold->newer;
 
 	if (step->has_row && step->absent[newer])
@@ -368,7 +368,7 @@ ki_fold_delete(KiFold *fold, const KiRow *row)
  * ------------------------------------------------------------------------
  */
 int
-ki_fold_take(KiFold *fold, KiStep ***steps)
+ki_fold_take(KiFold *fold, KiFoldStep ***steps)
 {
 	MemoryContext old = MemoryContextSwitchTo(fold->context);
 	RBTreeIterator iterator;
@@ -376,7 +376,7 @@ ki_fold_take(KiFold *fold, KiStep ***steps)
 	int			count = 0;
 	int			room = 64;
 
-	*steps = palloc(room * sizeof(KiStep *));
+	*steps = palloc(room * sizeof(KiFoldStep *));
 	if (fold->entries)
 		rbt_begin_iterate(fold->entries, LeftRightWalk, &iterator);
 	while (fold->entries && (entry = (Entry *) rbt_iterate(&iterator)) != NULL)
@@ -384,7 +384,7 @@ ki_fold_take(KiFold *fold, KiStep ***steps)
 		if (!entry->first)
 			continue;
 		if (count == room)
-			*steps = repalloc_huge(*steps, (room *= 2) * sizeof(KiStep *));
+			*steps = repalloc_huge(*steps, (room *= 2) * sizeof(KiFoldStep *));
 		(*steps)[count++] = entry->first;
 		entry->first = entry->first->next;
 	}

@@ -20,7 +20,7 @@ typedef enum KiDeletes
  * write one.  The arrays have one element per mapped column; those of the key
  * are always filled in.
  */
-typedef struct KiStep
+typedef struct KiFoldStep
 {
 	KiDeletes	deletes;
 	bool		limit_is_null;
@@ -30,8 +30,8 @@ typedef struct KiStep
 	Datum	   *values;
 	bool	   *nulls;
 	bool	   *absent;			/* keep what is stored */
-	struct KiStep *next;		/* of the same key, cannot be one with this */
-} KiStep;
+	struct KiFoldStep *next;	/* of the same key, cannot be one with this */
+} KiFoldStep;
 
 typedef struct KiFold KiFold;
 
@@ -63,6 +63,6 @@ extern void ki_fold_delete(KiFold *fold, const KiRow *row);
  * Take the first steps of all keys out of it, in the order of the keys; none
  * are left when there are 0.  They live until it is reset.
  */
-extern int	ki_fold_take(KiFold *fold, KiStep ***steps);
+extern int	ki_fold_take(KiFold *fold, KiFoldStep ***steps);
 
 #endif							/* KI_WRITE_FOLD_H */

@@ -72,7 +72,7 @@ typedef struct UpsertWriter
 	char	   *rows_alias;		/* the rows with theirs */
 	char	   *key_list;
 	char	   *match;			/* r's key is t's */
-	char	   *is_newer;		/* format: %s may change what t has */
+	const char *newer_operator; /* of newer_by: not older than */
 
 	/* the piece under way */
 	Relation	relation;
@@ -122,7 +122,7 @@ start_rows(const UpsertWriter *writer)
 }
 
 static void
-put_step(UpsertWriter *writer, KiRows *rows, const KiStep *step, int number,
+put_step(UpsertWriter *writer, KiRows *rows, const KiFoldStep *step, int number,
 		 Mark mark)
 {
 	memcpy(writer->values, step->values, writer->ncolumns * sizeof(Datum));
@@ -151,6 +151,16 @@ run(const UpsertWriter *writer, const char *sql, KiRows *rows,
 	return processed;
 }
 
+/* May what is given change the row that t has? */
+static char *
+newer_condition(const UpsertWriter *writer, const char *given)
+{
+	const char *name = writer->names[writer->newer];
+
+	return psprintf("(t.%s IS NULL OR %s %s t.%s)", name, given,
+					writer->newer_operator, name);
+}
+
 /* ------------------------------------------------------------------------
  * Writing
  * ------------------------------------------------------------------------
@@ -175,9 +185,9 @@ append_conflict(StringInfo sql, const UpsertWriter *writer, const bool *absent)
 		appendStringInfoString(sql, "DO NOTHING");
 	else if (writer->newer >= 0 && !absent[writer->newer])
 		appendStringInfo(sql, " WHERE %s",
-						 psprintf(writer->is_newer,
-								  psprintf("excluded.%s",
-										   writer->names[writer->newer])));
+						 newer_condition(writer,
+										 psprintf("excluded.%s",
+												  writer->names[writer->newer])));
 }
 
 /* Lock the rows of t that r's marks say, in the order of r. */
@@ -218,7 +228,7 @@ upsert_statement(const UpsertWriter *writer, const bool *absent, bool has_locks)
 }
 
 static bool
-has_shape(const UpsertWriter *writer, const KiStep *step, const bool *absent)
+has_shape(const UpsertWriter *writer, const KiFoldStep *step, const bool *absent)
 {
 	return step->has_row && !step->is_done &&
 		memcmp(step->absent, absent, writer->ncolumns * sizeof(bool)) == 0;
@@ -229,7 +239,7 @@ has_shape(const UpsertWriter *writer, const KiStep *step, const bool *absent)
  * what has to be deleted first, and locks whatever it leaves.
  */
 static void
-upsert_steps(UpsertWriter *writer, KiStep **steps, int nsteps,
+upsert_steps(UpsertWriter *writer, KiFoldStep **steps, int nsteps,
 			 const bool *absent, bool is_first)
 {
 	KiRows		rows = start_rows(writer);
@@ -238,7 +248,7 @@ upsert_steps(UpsertWriter *writer, KiStep **steps, int nsteps,
 
 	for (int i = 0; i < nsteps; i++)
 	{
-		KiStep	   *step = steps[i];
+		KiFoldStep *step = steps[i];
 		Mark		mark = MARK_WRITE;
 
 		if (!has_shape(writer, step, absent))
@@ -263,7 +273,7 @@ upsert_steps(UpsertWriter *writer, KiStep **steps, int nsteps,
 
 /* Lock what is there, in the order of the keys. */
 static void
-lock_steps(UpsertWriter *writer, KiStep **steps, int nsteps)
+lock_steps(UpsertWriter *writer, KiFoldStep **steps, int nsteps)
 {
 	KiRows		rows = start_rows(writer);
 
@@ -295,7 +305,7 @@ read_numbers(Tuplestorestate *result, bool *is_among)
  * nothing to delete?  Those of which there is still nothing to lock.
  */
 static void
-note_written(UpsertWriter *writer, KiStep **steps, int nsteps, const bool *absent)
+note_written(UpsertWriter *writer, KiFoldStep **steps, int nsteps, const bool *absent)
 {
 	KiRows		rows = start_rows(writer);
 	bool	   *is_held = palloc0(nsteps * sizeof(bool));
@@ -314,7 +324,7 @@ note_written(UpsertWriter *writer, KiStep **steps, int nsteps, const bool *absen
 }
 
 static void
-delete_steps(UpsertWriter *writer, KiStep **steps, int nsteps)
+delete_steps(UpsertWriter *writer, KiFoldStep **steps, int nsteps)
 {
 	KiRows		rows = start_rows(writer);
 	StringInfoData sql;
@@ -329,8 +339,7 @@ delete_steps(UpsertWriter *writer, KiStep **steps, int nsteps)
 					 writer->rows_alias, writer->match);
 	if (writer->newer >= 0)
 		appendStringInfo(&sql, " AND (r.mark OPERATOR(pg_catalog.=) %d OR %s)", MARK_DELETE,
-						 psprintf(writer->is_newer,
-								  psprintf("r.c%d", writer->newer)));
+						 newer_condition(writer, psprintf("r.c%d", writer->newer)));
 	(void) run(writer, sql.data, &rows, NULL);
 }
 
@@ -338,8 +347,8 @@ delete_steps(UpsertWriter *writer, KiStep **steps, int nsteps)
  * Applying
  * ------------------------------------------------------------------------
  */
-static KiStep *
-find_row(KiStep **steps, int nsteps)
+static KiFoldStep *
+find_row(KiFoldStep **steps, int nsteps)
 {
 	for (int i = 0; i < nsteps; i++)
 		if (steps[i]->has_row && !steps[i]->is_done)
@@ -348,7 +357,7 @@ find_row(KiStep **steps, int nsteps)
 }
 
 static void
-count_deletes(KiStep **steps, int nsteps, int *deletes, int *with_row)
+count_deletes(KiFoldStep **steps, int nsteps, int *deletes, int *with_row)
 {
 	*deletes = *with_row = 0;
 	for (int i = 0; i < nsteps; i++)
@@ -361,9 +370,9 @@ count_deletes(KiStep **steps, int nsteps, int *deletes, int *with_row)
 
 /* Apply steps of different keys, in the order of the keys. */
 static void
-apply(UpsertWriter *writer, KiStep **steps, int nsteps)
+apply(UpsertWriter *writer, KiFoldStep **steps, int nsteps)
 {
-	KiStep	   *step = find_row(steps, nsteps);
+	KiFoldStep *step = find_row(steps, nsteps);
 	int			deletes;
 	int			with_row;
 
@@ -391,7 +400,7 @@ flush(UpsertWriter *writer)
 												  "kafka_ingest upsert",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	KiStep	  **steps;
+	KiFoldStep **steps;
 	int			nsteps;
 
 	while ((nsteps = ki_fold_take(writer->fold, &steps)) > 0)
@@ -521,15 +530,10 @@ make_aliases(UpsertWriter *writer, Relation target)
 static void
 make_newer_part(UpsertWriter *writer)
 {
-	const char *name;
-
-	if (writer->newer < 0)
-		return;
-	name = writer->names[writer->newer];
-	writer->is_newer =
-		psprintf("(t.%s IS NULL OR %%s %s t.%s)", name,
-				 operator_name(TupleDescAttr(writer->desc, writer->newer)->atttypid,
-							   BTGreaterEqualStrategyNumber), name);
+	if (writer->newer >= 0)
+		writer->newer_operator =
+			operator_name(TupleDescAttr(writer->desc, writer->newer)->atttypid,
+						  BTGreaterEqualStrategyNumber);
 }
 
 static void
