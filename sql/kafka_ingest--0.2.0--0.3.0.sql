@@ -34,7 +34,7 @@ CREATE INDEX gap_place ON kafka_ingest.gap (pipeline, partition, from_offset);
 
 -- A hash of the message's key; NULL: it has none.
 ALTER TABLE kafka_ingest.dead_letter ADD COLUMN key_hash integer;
-CREATE INDEX dead_letter_key ON kafka_ingest.dead_letter (pipeline, key_hash);
+CREATE INDEX dead_letter_key ON kafka_ingest.dead_letter (pipeline, key_hash, superseded);
 COMMENT ON TABLE kafka_ingest.dead_letter IS
 'messages that could not be written for their own fault, kept whole; read it through kafka_ingest.dead_letters';
 COMMENT ON VIEW kafka_ingest.dead_letters IS

@@ -162,6 +162,7 @@ ki_ask_messages(const KiPipeline *pipeline, int most, TimestampTz deadline)
 	KiSource   *source = open_source(pipeline, true);
 	KiStart		start = {.from = "earliest"};
 	KiMessages *messages = ki_messages_create(most);
+	int64		most_bytes = (int64) ki_setting_worker_memory_kb * 1024 / 4;
 	KiStartPoint *points;
 	int			npoints;
 	bool		is_missing;
@@ -176,9 +177,9 @@ ki_ask_messages(const KiPipeline *pipeline, int most, TimestampTz deadline)
 	{
 		ki_source_drain(source);
 		ki_source_serve(source);
-		while (ki_source_collect(source, messages, most, PG_INT32_MAX) > 0)
+		while (ki_source_collect(source, messages, most, most_bytes) > 0)
 			CHECK_FOR_INTERRUPTS();
-		if (messages->count >= most || are_all_at_end(source, points, npoints) ||
+		if (messages->count >= most || messages->bytes >= most_bytes || are_all_at_end(source, points, npoints) ||
 			ki_source_barrier(source)->kind != KI_BARRIER_NONE ||
 			GetCurrentTimestamp() >= deadline)
 			return messages;

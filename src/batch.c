@@ -84,6 +84,9 @@ ki_batch_begin(KiBatch *batch, const KiMessages *messages,
 	memset(result, 0, sizeof(KiBatchResult));
 	batch->messages = messages;
 	batch->result = result;
+	batch->letter_context = batch->batch_context;
+	batch->was_summed = false;
+	batch->closed_keys = NIL;
 	batch->letters = NULL;
 	batch->nletters = batch->max_letters = 0;
 	batch->new_bytes = batch->ignored = 0;
@@ -190,6 +193,7 @@ ki_batch_apply(KiBatch *batch, const KiMessages *messages,
 		ki_breaker_remember(&batch->breaker, batch->letters, batch->nletters,
 							result->applied);
 		batch->letter_bytes += batch->new_bytes;
+		ki_batch_forget_closed_keys(batch);
 	}
 	MemoryContextSwitchTo(old);
 	return outcome;

@@ -99,14 +99,21 @@ try_piece(KiBatch *batch, int lo, int hi, bool is_probe)
 	int64		new_bytes = batch->new_bytes;
 	int64		ignored = batch->ignored;
 	MemoryContext old = MemoryContextSwitchTo(batch->piece_context);
+	MemoryContext letters = AllocSetContextCreate(batch->batch_context,
+												  "kafka_ingest letters",
+												  ALLOCSET_SMALL_SIZES);
 	bool		is_good;
 
 	batch->result->stop_reason = NULL;
+	batch->letter_context = letters;
 	is_good = ki_batch_attempt(batch, apply_range, &range, is_probe);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(batch->piece_context);
+	batch->letter_context = batch->batch_context;
 	if (is_good && !is_probe)
 		return true;
+	if (!is_good)
+		MemoryContextDelete(letters);	/* a probe's are looked at */
 	batch->nletters = nletters;
 	batch->new_bytes = new_bytes;
 	batch->ignored = ignored;

@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "advance.h"
@@ -44,16 +45,22 @@ stop(KiBatch *batch, int index, const char *reason, const KiFault *fault)
 	return false;
 }
 
-/* Would the letters take more than they may?  Others may have gone meanwhile. */
+/*
+ * Would the letters take more than they may?  What other workers added, or
+ * others took away, is looked up once per batch when our own share is used up.
+ */
 static bool
 is_full(KiBatch *batch, int64 bytes)
 {
 	int64		limit = (int64) ki_setting_dead_letter_max_size_kb * 1024;
 	int64		count;
 
-	if (batch->letter_bytes + batch->new_bytes + bytes <= limit)
+	if (batch->letter_bytes + batch->new_bytes + bytes <=
+		limit / batch->pipeline->workers)
 		return false;
-	ki_letter_sum(batch->pipeline->id, &count, &batch->letter_bytes);
+	if (!batch->was_summed)
+		ki_letter_sum(batch->pipeline->id, &count, &batch->letter_bytes);
+	batch->was_summed = true;
 	return batch->letter_bytes + batch->new_bytes + bytes > limit;
 }
 
@@ -86,6 +93,7 @@ obstacle(KiBatch *batch, int index, int64 bytes)
 static void
 add_letter(KiBatch *batch, int index, const KiFault *fault, const char *error)
 {
+	MemoryContext old;
 	KiLetter   *letter;
 
 	if (batch->nletters == batch->max_letters)
@@ -97,19 +105,22 @@ add_letter(KiBatch *batch, int index, const KiFault *fault, const char *error)
 	}
 	letter = &batch->letters[batch->nletters++];
 	letter->index = index;
+	old = MemoryContextSwitchTo(batch->letter_context);
 	keep_fault(&letter->fault, fault);
 	letter->error = error ? pstrdup(error) : letter->fault.message;
+	MemoryContextSwitchTo(old);
 }
 
 bool
 ki_batch_bury(KiBatch *batch, int index, const KiFault *fault,
 			  const char *error)
 {
-	MemoryContext old = MemoryContextSwitchTo(batch->batch_context);
+	MemoryContext old = MemoryContextSwitchTo(batch->letter_context);
 	KiMessage	message = whole_message(batch, index);
-	int64		bytes = ki_letter_bytes(&message);
+	int64		bytes = ki_letter_bytes(&message) + strlen(error ? error : fault->message);
 	const char *reason = obstacle(batch, index, bytes);
 
+	MemoryContextSwitchTo(batch->batch_context);
 	if (reason)
 		(void) stop(batch, index, reason, fault);
 	else
@@ -172,21 +183,90 @@ ki_batch_load_letters(KiBatch *batch)
 	}
 }
 
-/* A letter whose key comes again later must never be written any more. */
+/* Where a key was met; the topic's text is the same for all its messages. */
+typedef struct Place
+{
+	const char *topic;
+	int32		partition;
+	int32		hash;
+} Place;
+
+typedef struct Met
+{
+	Place		place;			/* the table's key */
+	const KiMessage *last;
+} Met;
+
+static HTAB *
+make_met_table(MemoryContext context)
+{
+	HASHCTL		control = {0};
+
+	control.keysize = sizeof(Place);
+	control.entrysize = sizeof(Met);
+	control.hcxt = context;
+	return hash_create("kafka_ingest keys of a batch", 256, &control,
+					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* Is a message the last of its key, as seen from the end of the batch? */
+static bool
+is_last_of_key(HTAB *met, const KiMessage *message, int32 hash)
+{
+	Place		place;
+	Met		   *entry;
+	bool		found;
+
+	memset(&place, 0, sizeof(place));
+	place.topic = message->topic;
+	place.partition = message->partition;
+	place.hash = hash;
+	entry = hash_search(met, &place, HASH_ENTER, &found);
+	if (found && entry->last->key_len == message->key_len &&
+		memcmp(entry->last->key, message->key, message->key_len) == 0)
+		return false;
+	entry->last = message;
+	return true;
+}
+
+/*
+ * A letter whose key comes again later must never be written any more.  The
+ * last message of a key marks all letters before it.
+ */
 static void
 supersede(KiBatch *batch)
 {
-	for (int i = 0; i < batch->result->applied; i++)
+	HTAB	   *met = make_met_table(batch->batch_context);
+
+	for (int i = batch->result->applied - 1; i >= 0; i--)
 	{
 		const KiMessage *message = &batch->messages->items[i];
 		int32		hash;
 
+		CHECK_FOR_INTERRUPTS();
 		if (!message->key)
 			continue;
 		hash = ki_letter_key_hash(message);
-		if (hash_search(batch->open_keys, &hash, HASH_FIND, NULL))
-			ki_letter_supersede(batch->pipeline->id, message);
+		if (!hash_search(batch->open_keys, &hash, HASH_FIND, NULL) ||
+			!is_last_of_key(met, message, hash))
+			continue;
+		if (!ki_letter_supersede(batch->pipeline->id, message))
+			batch->closed_keys = lappend_int(batch->closed_keys, hash);
 	}
+}
+
+void
+ki_batch_forget_closed_keys(KiBatch *batch)
+{
+	ListCell   *cell;
+
+	foreach(cell, batch->closed_keys)
+	{
+		int32		hash = lfirst_int(cell);
+
+		(void) hash_search(batch->open_keys, &hash, HASH_REMOVE, NULL);
+	}
+	batch->closed_keys = NIL;
 }
 
 /* An upsert watches for what follows it under its key. */

@@ -10,6 +10,7 @@
 #define KI_BATCH_PRIVATE_H
 
 #include "portability/instr_time.h"
+#include "nodes/pg_list.h"
 #include "utils/hsearch.h"
 #include "utils/relcache.h"
 
@@ -59,6 +60,9 @@ struct KiBatch
 	int			nletters;
 	int			max_letters;	/* allocated */
 	int64		new_bytes;		/* of these letters */
+	MemoryContext letter_context;	/* of what they hold: an attempt's own */
+	bool		was_summed;		/* letter_bytes was, during this batch */
+	List	   *closed_keys;	/* hashes that no open letter has any more */
 	int			current;		/* message that is worked on */
 	bool		is_mapping;		/* … in an input function, not in a write */
 	ErrorData  *error;			/* of the last attempt that failed; freed by
@@ -129,5 +133,8 @@ extern void ki_batch_load_letters(KiBatch *batch);
 
 /* Store the letters, and mark the older ones that messages supersede. */
 extern void ki_batch_store_letters(KiBatch *batch);
+
+/* It is committed: keys without an open letter need not be looked up again. */
+extern void ki_batch_forget_closed_keys(KiBatch *batch);
 
 #endif							/* KI_BATCH_PRIVATE_H */

@@ -193,8 +193,11 @@ extern int32 ki_letter_key_hash(const KiMessage *message);
 /* The hashes of the keys of letters that are not superseded: int32, a list. */
 extern List *ki_letter_key_hashes(int32 pipeline);
 
-/* Mark the letters of this partition and key that are older than a message. */
-extern void ki_letter_supersede(int32 pipeline, const KiMessage *message);
+/*
+ * Mark the letters of this partition and key that are older than a message.
+ * Is there any other that is not superseded and has the same hash?
+ */
+extern bool ki_letter_supersede(int32 pipeline, const KiMessage *message);
 
 /*
  * Forget the keys of a pipeline's letters: which of them were followed by a

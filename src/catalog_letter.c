@@ -322,7 +322,7 @@ deform(Relation rel, HeapTuple tuple, Row *row)
 static int64
 stored_bytes(const Row *row)
 {
-	const int	cols[] = {COL_KEY, COL_VALUE, COL_HEADERS};
+	const int	cols[] = {COL_KEY, COL_VALUE, COL_HEADERS, COL_ERROR};
 	int64		bytes = ROW_BYTES;
 
 	for (int i = 0; i < (int) lengthof(cols); i++)
@@ -482,14 +482,14 @@ ki_letter_key_hashes(int32 pipeline)
 	return hashes;
 }
 
-/* Is this an older message of the same place and key, not marked yet? */
+/* Is this an older message of the same place and key? */
 static bool
 is_older_of_key(const Row *row, const KiMessage *message)
 {
 	size_t		len;
 	const char *key;
 
-	if (DatumGetBool(row->values[COL_SUPERSEDED]) || row->nulls[COL_KEY] ||
+	if (row->nulls[COL_KEY] ||
 		DatumGetInt32(row->values[COL_PARTITION]) != message->partition ||
 		DatumGetInt64(row->values[COL_MESSAGE_OFFSET]) >= message->offset ||
 		strcmp(TextDatumGetCString(row->values[COL_TOPIC]), message->topic) != 0)
@@ -510,11 +510,12 @@ mark_superseded(Relation rel, HeapTuple tuple)
 	CatalogTupleUpdate(rel, &tuple->t_self, tuple);
 }
 
-void
+bool
 ki_letter_supersede(int32 pipeline, const KiMessage *message)
 {
 	Relation	rel = ki_catalog_open("dead_letter", RowExclusiveLock);
-	ScanKeyData keys[2];
+	bool		has_other = false;
+	ScanKeyData keys[3];
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
@@ -522,19 +523,25 @@ ki_letter_supersede(int32 pipeline, const KiMessage *message)
 				Int32GetDatum(pipeline));
 	ScanKeyInit(&keys[1], COL_KEY_HASH, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(ki_letter_key_hash(message)));
+	ScanKeyInit(&keys[2], COL_SUPERSEDED, BTEqualStrategyNumber, F_BOOLEQ,
+				BoolGetDatum(false));
 	scan = systable_beginscan(rel, ki_catalog_relation_id("dead_letter_key"),
-							  true, NULL, 2, keys);
+							  true, NULL, 3, keys);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Row			row;
 
+		CHECK_FOR_INTERRUPTS();
 		deform(rel, tuple, &row);
 		if (is_older_of_key(&row, message))
 			mark_superseded(rel, tuple);
+		else
+			has_other = true;
 	}
 	systable_endscan(scan);
 	table_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();
+	return has_other;
 }
 
 void

@@ -161,6 +161,13 @@
 	((void) ExecCheckRTPerms((query)->rtable, true))
 #endif
 
+/* Stands before a declaration; its old spelling, behind one, is gone in 18. */
+#if PG_VERSION_NUM >= 180000
+#define KI_NORETURN pg_noreturn
+#else
+#define KI_NORETURN pg_attribute_noreturn()
+#endif
+
 /* How a partition's columns lie, seen from its root; NULL: as there. */
 #if PG_VERSION_NUM >= 160000
 #define ki_root_to_child_map(rel, estate) ExecGetRootToChildMap((rel), (estate))

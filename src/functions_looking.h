@@ -5,6 +5,7 @@
 #ifndef KI_FUNCTIONS_LOOKING_H
 #define KI_FUNCTIONS_LOOKING_H
 
+#include "compat.h"
 #include "fmgr.h"
 
 /* The name of one topic; 22023 for lists and patterns. */
@@ -14,7 +15,7 @@ extern char *ki_looking_topic(FunctionCallInfo fcinfo, int n);
 extern int	ki_looking_count(FunctionCallInfo fcinfo, int n, const char *name);
 
 /* Raise for a format this function does not read: 0A000 if others do. */
-extern void ki_looking_refuse_format(const char *function, const char *format)
-			pg_attribute_noreturn();
+KI_NORETURN extern void ki_looking_refuse_format(const char *function,
+												 const char *format);
 
 #endif							/* KI_FUNCTIONS_LOOKING_H */

@@ -32,6 +32,8 @@ enum
 /* Byte 0 and a schema id, which schema registries' clients put in front. */
 #define FRAMING_BYTES 5
 
+#define MAX_BYTES (256 * 1024 * 1024)
+
 /* A message as it is shown. */
 typedef struct Shown
 {
@@ -48,6 +50,7 @@ typedef struct Peek
 	KiLook		look;
 	bool		is_json;
 	bool		is_raw;
+	int64		bytes;			/* read so far */
 	Shown	   *shown;
 	int			nshown;
 	int			capacity;
@@ -189,6 +192,20 @@ keep_newest(Peek *peek)
 	}
 }
 
+/* A session's memory is the server's. */
+static void
+check_memory(Peek *peek, const KiMessage *message)
+{
+	peek->bytes += message->key_len + message->value_len;
+	if (peek->bytes > MAX_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("messages of topic \"%s\" are too large to be looked at together",
+						peek->look.topic),
+				 errdetail("At most %d MB are read at once.", MAX_BYTES / (1024 * 1024)),
+				 errhint("Use a smaller max_messages.")));
+}
+
 static void
 take(void *state, const KiMessage *message)
 {
@@ -197,6 +214,7 @@ take(void *state, const KiMessage *message)
 
 	if (peek->nshown == peek->capacity)
 		keep_newest(peek);
+	check_memory(peek, message);
 	shown = &peek->shown[peek->nshown];
 	shown->partition = message->partition;
 	shown->offset = message->offset;

@@ -279,17 +279,22 @@ take_limit(FunctionCallInfo fcinfo)
 												   PG_GETARG_DATUM(2)));
 }
 
+/* Letters come in order of their places: one gap for each stretch. */
 static void
-discard(const KiPipeline *pipeline, const KiLetterRow *row)
+discard(const KiPipeline *pipeline, const KiLetterRow *row, KiGap *gap)
 {
-	KiGap		gap = {0};
+	bool		is_next = gap->topic && strcmp(gap->topic, row->topic) == 0 &&
+	gap->partition == row->partition && row->message_offset <= gap->to_offset + 1;
 
-	gap.topic = row->topic;
-	gap.partition = row->partition;
-	gap.from_offset = gap.to_offset = row->message_offset;
-	gap.reason = "discarded";
-	gap.detail = "Dead letters that were discarded.";
-	ki_gap_insert(pipeline->id, &gap);
+	if (gap->topic && !is_next)
+		ki_gap_insert(pipeline->id, gap);
+	if (!is_next)
+	{
+		gap->topic = row->topic;
+		gap->partition = row->partition;
+		gap->from_offset = row->message_offset;
+	}
+	gap->to_offset = row->message_offset;
 	ki_letter_delete(row);
 }
 
@@ -299,6 +304,7 @@ kafka_ingest_discard_dead_letters(PG_FUNCTION_ARGS)
 	KiPipeline *pipeline;
 	Choice		choice;
 	TimestampTz limit;
+	KiGap		gap = {.reason = "discarded",.detail = "Dead letters that were discarded."};
 	int64		count = 0;
 	ListCell   *cell;
 
@@ -313,9 +319,11 @@ kafka_ingest_discard_dead_letters(PG_FUNCTION_ARGS)
 		CHECK_FOR_INTERRUPTS();
 		if (!is_chosen(&choice, row->id) || row->first_failed_at >= limit)
 			continue;
-		discard(pipeline, row);
+		discard(pipeline, row, &gap);
 		count++;
 	}
+	if (gap.topic)
+		ki_gap_insert(pipeline->id, &gap);
 	CommandCounterIncrement();
 	if (count > 0)
 		ki_event_insert(pipeline, "discard",

@@ -10,6 +10,7 @@
 #ifndef KI_LOOK_H
 #define KI_LOOK_H
 
+#include "compat.h"
 #include "start.h"
 
 #define KI_LOOK_WAIT_MS 10000	/* longest time without any answer */
@@ -29,9 +30,8 @@ extern void ki_look_cluster(KiSource *source, const KiConnection *connection,
 							KiCluster *cluster);
 
 /* No answer in time: raise why, as far as anybody knows. */
-extern void ki_look_unanswered(const KiSource *source,
-							   const KiConnection *connection)
-			pg_attribute_noreturn();
+KI_NORETURN extern void ki_look_unanswered(const KiSource *source,
+										   const KiConnection *connection);
 
 /* Will waiting longer for an answer not help? */
 extern bool ki_look_is_hopeless(const KiSource *source);

@@ -81,7 +81,7 @@ function_lines=100
 median_lines=25
 file_lines=700
 header_lines=200
-long_headers='source.h pipeline.h catalog.h'
+long_headers='source.h pipeline.h catalog.h compat.h'
 long_header_lines=240
 
 # Where these may stand; everywhere else they are mistakes.
