@@ -4,6 +4,7 @@
  *		metadata show the change.
  */
 #include <string.h>
+#include <unistd.h>
 
 #include "kafka_tool.h"
 
@@ -160,6 +161,40 @@ tool_delete_records(const ToolArguments *arguments)
 	return 0;
 }
 
+/* The first to ask for a group of a broker finds its coordinator loading. */
+static bool
+is_loading(const rd_kafka_event_t *event)
+{
+	const char *complaint = rd_kafka_event_error_string((rd_kafka_event_t *) event);
+
+	return rd_kafka_event_error((rd_kafka_event_t *) event) != RD_KAFKA_RESP_ERR_NO_ERROR &&
+		complaint != NULL && strstr(complaint, "oordinator") != NULL;
+}
+
+/* Ask until the coordinator is there. */
+static rd_kafka_event_t *
+ask_group_offsets(rd_kafka_t *client, rd_kafka_queue_t *queue,
+				  rd_kafka_ListConsumerGroupOffsets_t **question)
+{
+	rd_kafka_event_t *event = NULL;
+
+	for (int waited_ms = 0; waited_ms < TOOL_TIMEOUT_MS; waited_ms += 100)
+	{
+		rd_kafka_ListConsumerGroupOffsets(client, question, 1, NULL, queue);
+		event = rd_kafka_queue_poll(queue, TOOL_TIMEOUT_MS);
+		if (event == NULL)
+			tool_die("group offsets: no answer");
+		if (!is_loading(event))
+			break;
+		if (waited_ms + 100 < TOOL_TIMEOUT_MS)
+			rd_kafka_event_destroy(event);
+		usleep(100 * 1000);
+	}
+	if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		tool_die("group offsets: %s", rd_kafka_event_error_string(event));
+	return event;
+}
+
 /* What Kafka's own group tools show: the administrator's question. */
 int
 tool_group_offsets(const ToolArguments *arguments)
@@ -173,8 +208,7 @@ tool_group_offsets(const ToolArguments *arguments)
 	size_t		nresults;
 
 	question = rd_kafka_ListConsumerGroupOffsets_new(arguments->positional[1], NULL);
-	rd_kafka_ListConsumerGroupOffsets(client, &question, 1, NULL, queue);
-	event = await_answer(queue, "group offsets");
+	event = ask_group_offsets(client, queue, &question);
 	results = rd_kafka_ListConsumerGroupOffsets_result_groups(rd_kafka_event_ListConsumerGroupOffsets_result(event),
 															  &nresults);
 	if (nresults != 1 || rd_kafka_group_result_error(results[0]) != NULL)
