@@ -39,6 +39,8 @@ COMMENT ON TABLE kafka_ingest.dead_letter IS
 'messages that could not be written for their own fault, kept whole; read it through kafka_ingest.dead_letters';
 COMMENT ON VIEW kafka_ingest.dead_letters IS
 'messages that could not be written for their own fault, kept whole until they are retried or discarded';
+COMMENT ON VIEW kafka_ingest.gaps IS
+'every range of offsets (both ends inclusive) that was left out, and why: start, seek, retention, topic_recreated or discarded';
 
 -- ---------------------------------------------------------------------------
 -- Pipelines
@@ -67,6 +69,8 @@ CREATE OR REPLACE VIEW kafka_ingest.pipelines WITH (security_barrier) AS
            p.created_at, p.changed_at
     FROM kafka_ingest.pipeline p
     WHERE kafka_ingest.is_mine(p.id);
+COMMENT ON FUNCTION kafka_ingest.write_method(oid) IS
+'how append writes rows into a relation: multi_insert (straight into the table, as COPY does) or insert (a statement); of the other modes the view pipelines shows upsert or insert_ignore';
 
 -- ---------------------------------------------------------------------------
 -- Repair
