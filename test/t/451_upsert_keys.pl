@@ -247,6 +247,20 @@ is(letters('operators', q{CREATE SCHEMA odd;
 		{ key => 1, value => undef }, { key => 2, value => '{"k": 2, "v": 2}' }), '', 'an operator that is in the way');
 is(query('SELECT string_agg(t::text, $$ $$) FROM operators t'), '(2,2)', 'is not used');
 
+# a column's name is no format of ours
+is(letters('formats', q{CREATE TABLE formats (k int PRIMARY KEY, "v%s%s%n%d" int); INSERT INTO formats VALUES (1, 1), (2, 5), (3, 1)},
+		q(, newer_by => 'v%s%s%n%d', delete_when => '{"$.gone": "true"}'),
+		{ key => 1, value => '{"k": 1, "v%s%s%n%d": 2}' }, { key => 2, value => '{"k": 2, "v%s%s%n%d": 4}' },
+		{ key => 3, value => '{"k": 3, "v%s%s%n%d": 2, "gone": true}' }), '', 'a name with percent signs');
+is(query('SELECT string_agg(t::text, $$ $$ ORDER BY k) FROM formats t'), '(1,2) (2,5)', 'is a name');
+
+# what delete_when marks needs no more than its key
+is(letters('marked', q{CREATE TABLE marked (k int PRIMARY KEY, v int NOT NULL); INSERT INTO marked VALUES (1, 1), (2, 2)},
+		q(, on_missing => 'error', delete_when => '{"$.gone": "true"}'),
+		{ key => 1, value => '{"k": 1, "gone": true}' }, { key => 2, value => '{"k": 2, "v": "no number", "gone": true}' }),
+	'', 'a deleted row needs no other columns');
+is(query('SELECT count(*) FROM marked'), 0, 'and is gone');
+
 # ---- an index that goes away ------------------------------------------------------------
 
 my $topic = $kafka->create_topic('index');

@@ -80,5 +80,11 @@ is(query(q{SELECT string_agg(message_offset || ' ' || sqlstate, ', ' ORDER BY me
 	'2 23502, 3 22001', 'bad messages');
 is(query(q{SELECT messages, loaded, ignored, dead_letters FROM kafka_ingest.status WHERE pipeline = 'rights'}), '5|2|1|2', 'and counts');
 
+# a statement would count again what was ignored: it cannot know
+my $refused;
+$node->psql('postgres', qq{SELECT kafka_ingest.create_pipeline('both', topic => '$more', target => 'rights', mode => 'insert_ignore',
+	statement => 'SELECT 1 FROM messages')}, stderr => \$refused);
+like($refused, qr/option "statement" needs another mode than 'insert_ignore'/, 'no statement beside it');
+
 $node->stop;
 done_testing();
