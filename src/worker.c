@@ -20,6 +20,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/pmsignal.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -337,6 +338,13 @@ work(KiLoader *loader)
 		serve_process();
 		if (!ki_lock_worker_holds(&locks))
 			proc_exit(1);		/* a new process takes them again */
+
+		/*
+		 * While there is a backlog nothing waits on the latch, and an orphan
+		 * would keep the server from starting again until it has caught up.
+		 */
+		if (!PostmasterIsAlive())
+			proc_exit(1);
 		step = guarded_turn(loader, &failure);
 		if (failure.error)
 		{

@@ -22,7 +22,7 @@ process cannot go on while it is looked at, so what is found is what it died of:
 "in flight" means that its transaction had an id, which it gets when it locks
 its positions, and had not been committed.
 
-The seed is printed; CHAOS_SEED repeats it.
+The seed is printed; CHAOS_SEED repeats it (or whatever seed_name says).
 
 =cut
 
@@ -40,12 +40,17 @@ use Time::HiRes qw(usleep time);
 use constant LOOK_SECONDS => 5;
 use constant MAX_LOOKS    => 400;
 
+# An orphan ends what it is at, a batch, and goes.
+use constant ORPHAN_SECONDS => 20;
+
 # Options: node, pipeline, ends ({ partition => next_offset at the end }), blows, and
 # by_topic => 1 for a pipeline of several topics: then the keys of ends, and the
-# partitions of a worker, are topic/partition.
+# partitions of a worker, are topic/partition. seed_name: the variable of the
+# environment that has the seed.
 sub new
 {
 	my ($class, %options) = @_;
+	my $seed_name = $options{seed_name} // 'CHAOS_SEED';
 	my $self = bless {
 		%options,
 		struck    => 0,
@@ -55,10 +60,10 @@ sub new
 		key       => $options{by_topic} ? "s.topic || '/' || s.partition" : 's.partition',
 		gone      => [],
 		total     => _sum(values %{ $options{ends} }),
-		seed      => $ENV{CHAOS_SEED} // int(rand(2**31))
+		seed      => $ENV{$seed_name} // int(rand(2**31))
 	}, $class;
 	srand($self->{seed});
-	diag("CHAOS_SEED=$self->{seed}");
+	diag("$seed_name=$self->{seed}");
 	return $self;
 }
 
@@ -138,26 +143,40 @@ sub await_next_moment
 
 # ---- whom -------------------------------------------------------------------
 
-sub _is_stopped
+# A process: (state, parent); ('', 0) when it is gone, or waits for nothing but its
+# parent's attention.
+sub _process
 {
 	my ($pid) = @_;
-	open my $stat, '<', "/proc/$pid/stat" or return 0;
-	my $line = <$stat>;
-	close $stat;
-	return defined $line && $line =~ /\) T /;
+	my $stat = eval { slurp_file("/proc/$pid/stat") } // '';
+	return $stat =~ /\) ([^Z]) (\d+) /s ? ($1, $2) : ('', 0);
 }
 
-# SIGSTOP, and its effect.
-sub _freeze
+# SIGSTOP, and its effect; false: the process is gone.
+sub freeze
 {
-	my ($pid) = @_;
+	my ($self, $pid) = @_;
 	kill 'STOP', $pid or return 0;
 	foreach (1 .. 2000)
 	{
-		return 1 if _is_stopped($pid);
+		return 1 if (_process($pid))[0] eq 'T';
 		usleep(1000);
 	}
 	return 0;
+}
+
+# One query while a process is frozen, which may hold a lock that the query
+# needs: undef when there is no answer.
+sub ask
+{
+	my ($self, $sql) = @_;
+	my ($timed_out, $out, $err) = (0, '', '');
+	# a broken pipe, when psql finds no server, is no answer either
+	my $status = eval {
+		$self->{node}->psql('postgres', $sql, stdout => \$out, stderr => \$err,
+			timeout => LOOK_SECONDS, timed_out => \$timed_out);
+	};
+	return !$timed_out && defined $status && $status == 0 ? $out : undef;
 }
 
 # What the frozen process is doing: adds in_flight, next_offset and end to the
@@ -165,19 +184,12 @@ sub _freeze
 sub _look
 {
 	my ($self, $worker) = @_;
-	my ($timed_out, $out, $err) = (0, '', '');
 	my $partitions = join ', ', map { "'$_'" } @{ $worker->{partitions} };
-	# a broken pipe, when psql finds no server, is no look either
-	my $status = eval {
-		$self->{node}->psql('postgres',
-			'SELECT a.backend_xid IS NOT NULL, (SELECT sum(s.next_offset) '
-			  . $self->_positions_sql
-			  . " AND ($self->{key})::text IN ($partitions))"
-			  . " FROM pg_stat_activity a WHERE a.pid = $worker->{pid}",
-			stdout => \$out, stderr => \$err, timeout => LOOK_SECONDS, timed_out => \$timed_out);
-	};
-	return 0 if $timed_out || !defined $status || $status != 0;
-	return 0 if $out !~ /^([tf])\|(\d+)$/;
+	my $out = $self->ask('SELECT a.backend_xid IS NOT NULL, (SELECT sum(s.next_offset) '
+		  . $self->_positions_sql
+		  . " AND ($self->{key})::text IN ($partitions))"
+		  . " FROM pg_stat_activity a WHERE a.pid = $worker->{pid}");
+	return 0 if ($out // '') !~ /^([tf])\|(\d+)$/;
 	$worker->{in_flight} = $1 eq 't' ? 1 : 0;
 	$worker->{next_offset} = $2;
 	$worker->{end} = _sum(map { $self->{ends}{$_} } @{ $worker->{partitions} });
@@ -202,7 +214,7 @@ sub freeze_worker
 	my $worker = $self->_any_worker;
 	foreach (1 .. MAX_LOOKS)
 	{
-		if (!_freeze($worker->{pid}))
+		if (!$self->freeze($worker->{pid}))
 		{
 			# it has ended since it was listed: wait for the next one
 			note("process $worker->{pid} is gone");
@@ -226,6 +238,79 @@ sub kill9
 {
 	my ($self, $worker) = @_;
 	kill 'KILL', $worker->{pid} or croak "cannot kill process $worker->{pid}: $!";
+	$self->count_blow($worker);
+	return;
+}
+
+# Whether SIGQUIT, which is what mode immediate sends to everybody, waits for a
+# stopped process.
+sub _has_sigquit
+{
+	my ($pid) = @_;
+	my $pending = 0;
+	$pending |= hex substr($_, -8) foreach slurp_file("/proc/$pid/status") =~ /^(?:SigPnd|ShdPnd):\s*(\w+)/mg;
+	return $pending & (1 << 2);
+}
+
+# Waits for a condition that processes outside the server make true.
+sub _await
+{
+	my ($what, $condition, $seconds) = @_;
+	my $deadline = time + ($seconds // $PostgreSQL::Test::Utils::timeout_default);
+	until ($condition->())
+	{
+		croak "waited in vain: $what" if time > $deadline;
+		usleep(1000);
+	}
+	return 1;
+}
+
+# Stops the server in mode immediate while a worker is frozen, who gets the signal
+# before it goes on, so it goes nowhere any more; then starts it again.
+sub stop_immediately
+{
+	my ($self, $worker) = @_;
+	my $node = $self->{node};
+	kill 'QUIT', $node->{_pid} or croak "cannot stop the server: $!";
+	_await('SIGQUIT for the worker', sub { _has_sigquit($worker->{pid}) });
+	kill 'CONT', $worker->{pid};
+	_await('the end of the server', sub { !-e $node->data_dir . '/postmaster.pid' });
+	$node->_update_pid(0);
+	$node->start;
+	$self->count_blow($worker);
+	return;
+}
+
+sub _children
+{
+	my ($parent) = @_;
+	return grep { (_process($_))[1] == $parent } map { m{/proc/(\d+)} } glob '/proc/[0-9]*';
+}
+
+# kill -9 of the postmaster alone, after which a frozen worker may end what it was at:
+# the others must notice that they are orphans, and go. Or with all its processes:
+# with some of them the rest could wait for ever for a lock of the dead, and nobody
+# would clean up. Then starts the server again.
+sub kill9_postmaster
+{
+	my ($self, $worker, %options) = @_;
+	my $node = $self->{node};
+	my $postmaster = $node->{_pid};
+	my @orphans = _children($postmaster);
+	$node->kill9;
+	kill 'KILL', @orphans if $options{all};
+	kill 'CONT', $worker->{pid};
+	$worker->{in_flight} = 0 if !$options{all};
+	# a new one takes the postmaster's number for in use until nobody has it
+	_await("the end of process $postmaster", sub { !kill 0, $postmaster });
+	foreach my $pid (@orphans)
+	{
+		next if eval { _await("the end of process $pid, an orphan", sub { (_process($pid))[0] eq '' }, ORPHAN_SECONDS) };
+		# nobody else would end them
+		kill 'KILL', @orphans;
+		croak $@;
+	}
+	$node->start;
 	$self->count_blow($worker);
 	return;
 }
