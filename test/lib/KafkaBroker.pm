@@ -266,6 +266,17 @@ sub produce_background
 	return $self->_start_tool('produce', $topic, _options(%options));
 }
 
+# Produces in the background what a program writes, lines for produce-stdin:
+# ->finish waits and returns what produce returns.
+sub produce_program
+{
+	my ($self, $topic, @program) = @_;
+	my $tool = _environment('KAFKA_TOOL');
+	return KafkaBroker::Process->new('bash', '-c',
+		'set -o pipefail; "${@:4}" | "$1" produce-stdin "$2" "$3"',
+		'produce', $tool, $self->{brokers}, $topic, @program);
+}
+
 # Produces the messages given: hashes with partition (0), key, value, headers
 # ([[name, value], ...]), timestamp (ms). What is undef is a null; strings are
 # bytes (encode them).
@@ -478,6 +489,8 @@ sub is_running
 sub finish
 {
 	my ($self) = @_;
+	# it may have run for longer than that until now
+	$self->{timer}->start(600);
 	$self->{run}->finish or croak "$self->{call} failed: $self->{error}";
 	return KafkaBroker::_counts($self->{output});
 }

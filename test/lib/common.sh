@@ -195,14 +195,15 @@ build_and_install()
 		DESTDIR="$dir" install || die "make install failed: make $* install"
 }
 
-# The ordinary build, in a copy of the tree in the work directory; sets bin, where its programs are.
+# build_ordinary [MAKE ARGUMENT ...]: the ordinary build, in a copy of the tree in the work directory;
+# sets bin, where its programs are.
 build_ordinary()
 {
 	say "building"
 	copy_tree "$work/src"
 	build_tool "$work/src"
 	# no bitcode: it takes as long again
-	build_and_install "$work/src" "$work/install" with_llvm=no
+	build_and_install "$work/src" "$work/install" with_llvm=no "$@"
 	bin=$work/install$("$pg_config" --bindir)
 }
 
