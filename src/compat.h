@@ -161,6 +161,13 @@
 	((void) ExecCheckRTPerms((query)->rtable, true))
 #endif
 
+/* From 16 on it may report an error softly. */
+#if PG_VERSION_NUM >= 160000
+#define ki_qualified_name_list(string) stringToQualifiedNameList((string), NULL)
+#else
+#define ki_qualified_name_list(string) stringToQualifiedNameList(string)
+#endif
+
 /* Stands before a declaration; its old spelling, behind one, is gone in 18. */
 #if PG_VERSION_NUM >= 180000
 #define KI_NORETURN pg_noreturn

@@ -28,6 +28,7 @@
 #include "convert.h"
 #include "decimal.h"
 #include "decode.h"
+#include "compat.h"
 #include "functions_looking.h"
 #include "hex.h"
 #include "json_scan.h"
@@ -482,7 +483,7 @@ static char *
 table_of(FunctionCallInfo fcinfo)
 {
 	char	   *name = ki_argument_text(fcinfo, ARG_TABLE_NAME, "table_name");
-	RangeVar   *table = makeRangeVarFromNameList(stringToQualifiedNameList(name));
+	RangeVar   *table = makeRangeVarFromNameList(ki_qualified_name_list(name));
 
 	if (table->catalogname)
 		ereport(ERROR,
