@@ -380,6 +380,20 @@ RESET SESSION AUTHORIZATION;
 RESET kafka_ingest.max_pipelines_per_role;
 
 -- --------------------------------------------------------------------------
+-- What is said of starts and of options that do not fit
+-- --------------------------------------------------------------------------
+SET SESSION AUTHORIZATION regress_ki_anna;
+BEGIN;
+CREATE TABLE regress_ki.tt (id bigint);
+SELECT kafka_ingest.create_pipeline('taken', 't', 'regress_ki.tt', connection => 'regress_ki', start_from => 'committed', start_group => 'old', paused => true);
+SELECT kafka_ingest.create_pipeline('taken2', 't', 'regress_ki.tt', connection => 'regress_ki', start_from => 'committed', group_id => 'own', paused => true);
+ROLLBACK;
+SELECT pg_temp.try($$SELECT kafka_ingest.alter_pipeline('new', newer_by => 'id', delete_when => '{"$.a": 1}', on_missing => 'keep')$$);
+SELECT pg_temp.try($$SELECT kafka_ingest.alter_pipeline('new', reset => '{target}')$$);
+SELECT pg_temp.try($$SELECT kafka_ingest.adopt('nope')$$);
+RESET SESSION AUTHORIZATION;
+
+-- --------------------------------------------------------------------------
 -- A copy waits until it is adopted
 -- --------------------------------------------------------------------------
 SET SESSION AUTHORIZATION regress_ki_anna;

@@ -232,15 +232,25 @@ check_connection(const Check *check)
  * Dead letters
  * ------------------------------------------------------------------------
  */
-static int64
-count_superseded(int32 pipeline)
-{
-	ListCell   *cell;
-	int64		count = 0;
 
-	foreach(cell, ki_letter_all(pipeline))
-		count += ((KiLetterRow *) lfirst(cell))->is_superseded;
-	return count;
+/*
+ * Those that later messages superseded, and those of which nobody knows, so
+ * that retrying leaves them alone.
+ */
+static void
+count_kinds(const KiPipeline *pipeline, int64 *nsuperseded, int64 *nstale)
+{
+	bool		is_upsert = ki_pipeline_is_upsert(pipeline);
+	ListCell   *cell;
+
+	*nsuperseded = *nstale = 0;
+	foreach(cell, ki_letter_all(pipeline->id))
+	{
+		const KiLetterRow *row = lfirst(cell);
+
+		*nsuperseded += row->is_superseded;
+		*nstale += is_upsert && !row->is_superseded && !row->has_key;
+	}
 }
 
 static void
@@ -250,16 +260,20 @@ check_letters(const Check *check)
 	int64		count;
 	int64		bytes;
 	int64		nsuperseded;
+	int64		nstale;
 
 	ki_letter_sum(check->pipeline->id, &count, &bytes);
 	if (count == 0)
 		return;
-	nsuperseded = count_superseded(check->pipeline->id);
+	count_kinds(check->pipeline, &nsuperseded, &nstale);
 	if (count > nsuperseded)
 		advise(check, "warning", "dead_letters",
 			   psprintf("Messages that could not be written and wait as dead letters: " INT64_FORMAT ".",
 						count - nsuperseded),
-			   "The view dead_letters says why; retry_dead_letters() or discard_dead_letters().");
+			   nstale == 0 ?
+			   "The view dead_letters says why; retry_dead_letters() or discard_dead_letters()." :
+			   psprintf("The view dead_letters says why; retry_dead_letters(), for " INT64_FORMAT " of them with allow_stale => true, or discard_dead_letters().",
+						nstale));
 	if (nsuperseded > 0)
 		advise(check, "info", "superseded_letters",
 			   psprintf("Dead letters that later messages of their keys supersede, and that will never be applied: " INT64_FORMAT ".",
@@ -297,6 +311,17 @@ check_workers(const Check *check)
 }
 
 static void
+check_topics(const Check *check)
+{
+	char	   *no_topic = is_state(check, "running") ?
+	ki_state_no_topic(check->pipeline) : NULL;
+
+	if (no_topic)
+		advise(check, "warning", "no_topic", no_topic,
+			   "Topics that appear are read from offset 0; alter_pipeline() changes the pattern.");
+}
+
+static void
 check_transactions(const Check *check)
 {
 	char	   *held = ki_state_held_back(check->pipeline);
@@ -331,6 +356,7 @@ check_pipeline(Check *check)
 	check_connection(check);
 	check_letters(check);
 	check_workers(check);
+	check_topics(check);
 	check_transactions(check);
 	check_writer(check);
 }

@@ -144,6 +144,11 @@ adopt(KiPipeline *pipeline, char *group_id)
 	ki_event_insert(pipeline, "adopt", group_id ?
 					psprintf("with group \"%s\"", group_id) : NULL);
 	ki_slot_mark_changed();
+	if (!group_id && pipeline->group_id[0] != '\0')
+		ereport(NOTICE,
+				(errmsg("pipeline \"%s\" publishes to group \"%s\", as the original does",
+						pipeline->name, pipeline->group_id),
+				 errhint("alter_pipeline(group_id => '') publishes nothing.")));
 }
 
 static void
@@ -165,11 +170,8 @@ adopt_one(const char *name, char *group_id)
 {
 	KiPipeline *pipeline = ki_pipeline_find(name);
 
-	if (!pipeline)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("pipeline \"%s\" does not exist", name)));
-	if (!ki_guard_matches(&pipeline->guard))
+	/* A copy's owner is found by adopting it. */
+	if (pipeline && !ki_guard_matches(&pipeline->guard))
 		adopt(pipeline, group_id);
 	else
 	{
@@ -206,14 +208,12 @@ kafka_ingest_adopt(PG_FUNCTION_ARGS)
  */
 
 /* Return where it stood, and say it in the event too. */
-static char *
-return_positions(FunctionCallInfo fcinfo, List *positions)
+static void
+return_positions(FunctionCallInfo fcinfo, List *positions, StringInfo event)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	StringInfoData buf;
 	ListCell   *cell;
 
-	initStringInfo(&buf);
 	foreach(cell, positions)
 	{
 		KiPositionRow *row = lfirst(cell);
@@ -224,30 +224,35 @@ return_positions(FunctionCallInfo fcinfo, List *positions)
 		values[1] = Int32GetDatum(row->at.partition);
 		values[2] = Int64GetDatum(row->at.next_offset);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-		appendStringInfo(&buf, "%s%s/%d at " INT64_FORMAT, buf.len ? ", " : "",
-						 row->at.topic, row->at.partition, row->at.next_offset);
+		appendStringInfo(event, "%s%s/%d at " INT64_FORMAT,
+						 event->len ? ", " : "", row->at.topic,
+						 row->at.partition, row->at.next_offset);
 	}
-	return buf.data;
 }
 
 /* They are the only copy of what could not be written. */
 static void
-drop_letters(const KiPipeline *pipeline, bool discard)
+drop_letters(const KiPipeline *pipeline, bool discard, StringInfo event)
 {
 	List	   *letters = ki_letter_all(pipeline->id);
+	int			count = list_length(letters);
 	ListCell   *cell;
 
-	if (letters != NIL && !discard)
+	if (count > 0 && !discard)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("pipeline \"%s\" has %d open dead letters",
-						pipeline->name, list_length(letters)),
+				 errmsg_plural("pipeline \"%s\" has %d open dead letter",
+							   "pipeline \"%s\" has %d open dead letters",
+							   count, pipeline->name, count),
 				 errhint("Use retry_dead_letters(), or discard => true to lose them.")));
 	foreach(cell, letters)
 	{
 		CHECK_FOR_INTERRUPTS();
 		ki_letter_delete(lfirst(cell));
 	}
+	if (count > 0)
+		appendStringInfo(event, "%s%s lost", event->len ? "; " : "",
+						 ki_count_letters(count));
 }
 
 Datum
@@ -255,6 +260,7 @@ kafka_ingest_drop_pipeline(PG_FUNCTION_ARGS)
 {
 	char	   *name = ki_argument_text(fcinfo, 0, "name");
 	KiPipeline *pipeline;
+	StringInfoData event;
 
 	PreventCommandIfReadOnly("drop_pipeline()");
 	InitMaterializedSRF(fcinfo, 0);
@@ -265,9 +271,10 @@ kafka_ingest_drop_pipeline(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	}
 	pipeline = ki_owned_lock(name);
-	drop_letters(pipeline, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
-	ki_event_insert(pipeline, "drop",
-					return_positions(fcinfo, ki_position_all(pipeline->id)));
+	initStringInfo(&event);
+	return_positions(fcinfo, ki_position_all(pipeline->id), &event);
+	drop_letters(pipeline, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2), &event);
+	ki_event_insert(pipeline, "drop", event.data);
 	ki_position_delete_all(pipeline->id);
 	ki_gap_delete_all(pipeline->id);
 	ki_pipeline_delete(pipeline->id);

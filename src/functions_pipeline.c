@@ -80,6 +80,10 @@ describe(const KiPipeline *pipeline)
 		from = "the given offsets";
 	else if (pipeline->has_start_timestamp)
 		from = timestamptz_to_str(pipeline->start_timestamp);
+	else if (strcmp(from, "committed") == 0)
+		from = psprintf("what group \"%s\" has committed",
+						pipeline->start_group ? pipeline->start_group :
+						pipeline->group_id);
 	return psprintf("reads %s from %s into %s", pipeline->topic, from,
 					pipeline->target_name ?
 					quote_qualified_identifier(pipeline->target_schema,
@@ -133,6 +137,7 @@ store_changed(KiPipeline *pipeline, const char *what)
 	ki_event_insert(pipeline, "alter", what);
 	ki_slot_nudge(pipeline->id);
 	ki_slot_mark_changed();
+	ki_note_stopped(pipeline);
 }
 
 /* or_alter: exactly these arguments, but the place stays. */

@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "lib/qunique.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/array.h"
@@ -33,7 +34,7 @@ PG_FUNCTION_INFO_V1(kafka_ingest_discard_dead_letters);
 typedef struct Choice
 {
 	bool		is_all;
-	int64	   *ids;			/* in growing order */
+	int64	   *ids;			/* in growing order, each once */
 	int			nids;
 } Choice;
 
@@ -63,6 +64,7 @@ take_choice(FunctionCallInfo fcinfo, int arg)
 		if (!nulls[i])
 			choice.ids[choice.nids++] = DatumGetInt64(items[i]);
 	qsort(choice.ids, choice.nids, sizeof(int64), compare_ids);
+	choice.nids = qunique(choice.ids, choice.nids, sizeof(int64), compare_ids);
 	return choice;
 }
 
@@ -72,6 +74,25 @@ is_chosen(const Choice *choice, int64 id)
 	return choice->is_all ||
 		bsearch(&id, choice->ids, choice->nids, sizeof(int64),
 				compare_ids) != NULL;
+}
+
+/* Ids that are no open letters may be typing errors: say how many. */
+static void
+note_unknown(const KiPipeline *pipeline, const Choice *choice)
+{
+	int			unknown = choice->nids;
+	ListCell   *cell;
+
+	if (choice->is_all)
+		return;
+	foreach(cell, ki_letter_all(pipeline->id))
+		unknown -= is_chosen(choice, ((KiLetterRow *) lfirst(cell))->id);
+	if (unknown > 0)
+		ereport(NOTICE,
+				(errmsg_plural("%d of the ids is no open dead letter of pipeline \"%s\"",
+							   "%d of the ids are no open dead letters of pipeline \"%s\"",
+							   unknown, unknown, pipeline->name),
+				 errhint("The view dead_letters shows the ids of those that are.")));
 }
 
 static KiPipeline *
@@ -215,8 +236,9 @@ record(const Retry *retry)
 				 errhint("Use allow_stale => true to load what may be stale.")));
 	if (retry->retried > 0)
 		ki_event_insert(retry->pipeline, "retry",
-						psprintf(INT64_FORMAT " dead letters: " INT64_FORMAT " loaded, " INT64_FORMAT " failed again",
-								 retry->retried, retry->loaded, retry->failed));
+						psprintf("%s: " INT64_FORMAT " loaded, " INT64_FORMAT " failed again",
+								 ki_count_letters(retry->retried),
+								 retry->loaded, retry->failed));
 }
 
 static Datum
@@ -251,6 +273,7 @@ kafka_ingest_retry_dead_letters(PG_FUNCTION_ARGS)
 	retry.pipeline = lock_pipeline(fcinfo);
 	retry.allow_stale = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
 	choice = take_choice(fcinfo, 1);
+	note_unknown(retry.pipeline, &choice);
 	retry.chunk = AllocSetContextCreate(CurrentMemoryContext,
 										"kafka_ingest dead letters",
 										ALLOCSET_DEFAULT_SIZES);
@@ -272,11 +295,19 @@ kafka_ingest_retry_dead_letters(PG_FUNCTION_ARGS)
 static TimestampTz
 take_limit(FunctionCallInfo fcinfo)
 {
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz limit;
+
 	if (PG_ARGISNULL(2))
 		return DT_NOEND;
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
-												   TimestampTzGetDatum(GetCurrentTimestamp()),
-												   PG_GETARG_DATUM(2)));
+	limit = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+													TimestampTzGetDatum(now),
+													PG_GETARG_DATUM(2)));
+	if (limit > now)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"older_than\" must not be negative")));
+	return limit;
 }
 
 /* Letters come in order of their places: one gap for each stretch. */
@@ -311,6 +342,7 @@ kafka_ingest_discard_dead_letters(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("discard_dead_letters()");
 	pipeline = lock_pipeline(fcinfo);
 	choice = take_choice(fcinfo, 1);
+	note_unknown(pipeline, &choice);
 	limit = take_limit(fcinfo);
 	foreach(cell, ki_letter_all(pipeline->id))
 	{
@@ -326,7 +358,6 @@ kafka_ingest_discard_dead_letters(PG_FUNCTION_ARGS)
 		ki_gap_insert(pipeline->id, &gap);
 	CommandCounterIncrement();
 	if (count > 0)
-		ki_event_insert(pipeline, "discard",
-						psprintf(INT64_FORMAT " dead letters", count));
+		ki_event_insert(pipeline, "discard", ki_count_letters(count));
 	PG_RETURN_INT64(count);
 }

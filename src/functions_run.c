@@ -114,15 +114,18 @@ wait_for_source(const Run *run, long wait_ms)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* A connection that fails for good must not be waited for for ever. */
+/*
+ * A connection that fails for good must not be waited for for ever; one whose
+ * time is over is no error, but has loaded nothing.
+ */
 static void
-raise_trouble(const Run *run)
+report_trouble(const Run *run, int elevel)
 {
 	const char *reason;
 	const char *detail;
 
 	ki_loader_trouble(run->loader, &reason, &detail);
-	ereport(ERROR,
+	ereport(elevel,
 			(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
 			 errmsg("pipeline \"%s\" cannot read its topic: %s", run->name,
 					reason ? reason : "broker_unreachable"),
@@ -153,13 +156,17 @@ open_loader(Run *run)
 		if (step == KI_STEP_GONE || step == KI_STEP_STOPPED)
 			return true;		/* seen by the caller */
 		if (is_over(run))
+		{
+			if (step != KI_STEP_RELOAD)
+				report_trouble(run, WARNING);
 			return false;
+		}
 		if (step == KI_STEP_RELOAD)
 			ki_loader_reset(run->loader);
 		else if (!run->loader->source ||
 				 TimestampDifferenceExceeds(started, GetCurrentTimestamp(),
 											TROUBLE_MS))
-			raise_trouble(run);
+			report_trouble(run, ERROR);
 		else
 		{
 			wait_for_source(run, 500);
@@ -182,7 +189,7 @@ bear_trouble(Run *run)
 		run->trouble_since = now;
 	if (run->deadline == DT_NOEND &&
 		TimestampDifferenceExceeds(run->trouble_since, now, TROUBLE_MS))
-		raise_trouble(run);
+		report_trouble(run, ERROR);
 }
 
 /* The end of every partition, as opening found it during this call. */
@@ -227,7 +234,19 @@ has_reached_ends(const Run *run)
 	return true;
 }
 
-/* The pipeline stopped: what came before is in; say why it goes no further. */
+/* In a block the error undoes what came before, and the stop with it. */
+static const char *
+hint_in_block(const char *reason)
+{
+	return ki_stop_is_of_letters(reason) ?
+		"The transaction is undone; use run() outside a block." :
+		"The transaction is undone; use run() outside a block, or seek().";
+}
+
+/*
+ * The pipeline stopped: what came before is in, unless the transaction is the
+ * caller's; say why it goes no further.
+ */
 static void
 raise_stop(const Run *run)
 {
@@ -247,7 +266,10 @@ raise_stop(const Run *run)
 			 errmsg("pipeline \"%s\" stopped: %s", run->name,
 					pipeline->stop.reason),
 			 errdetail_internal("%s", pipeline->stop.detail),
-			 errhint("Messages before it are loaded. Use resume() to try again, or seek() to go on behind it.")));
+			 run->loader->transaction->is_callers ?
+			 errhint("%s", hint_in_block(pipeline->stop.reason)) :
+			 errhint("Messages before it are loaded. %s",
+					 ki_stop_hint(pipeline->stop.reason))));
 }
 
 /*

@@ -252,10 +252,7 @@ clear_stop(KiPipeline *pipeline)
 			pipeline->stop.detail = NULL;
 			return;
 		}
-	ereport(NOTICE,
-			(errmsg("pipeline \"%s\" stays stopped: %s", pipeline->name,
-					pipeline->stop.reason),
-			 errhint("resume() lets it go on.")));
+	ki_note_stopped(pipeline);
 }
 
 static void

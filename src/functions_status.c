@@ -239,6 +239,8 @@ status_row(FunctionCallInfo fcinfo, const KiPipeline *pipeline)
 
 	ki_letter_sum(pipeline->id, &open_letters, &letter_bytes);
 	ki_state_derive(pipeline, &state);
+	if (state.detail == NULL && strcmp(state.state, "running") == 0)
+		state.detail = ki_state_no_topic(pipeline);
 	if (state.detail == NULL && strcmp(state.state, "running") == 0 &&
 		totals.is_lag_known && totals.lag == 0)
 		state.detail = ki_state_held_back(pipeline);

@@ -48,7 +48,7 @@ check_moves(const KiPipeline *pipeline)
 			 strcmp(state.state, "paused") == 0 ?
 			 errhint("resume() lets it go on.") :
 			 strcmp(state.state, "stopped") == 0 ?
-			 errhint("Once the cause is mended, resume() tries again; seek() goes on elsewhere.") : 0));
+			 errhint("%s", ki_stop_hint(state.reason)) : 0));
 }
 
 /* Topics that are gone are not waited for by their number alone. */

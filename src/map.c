@@ -53,7 +53,8 @@ struct KiMap
 	bool		is_key_json;
 	bool		is_missing_error;	/* on_missing = 'error' */
 	bool		wants_headers;
-	bool		has_paths;		/* into value or key */
+	const char *nothing_present;	/* what is wrong if no path leads to
+									 * anything; NULL: there are none */
 	KiConditions filter;		/* no items: everything passes */
 	KiConditions delete_when;	/* no items: nothing is deleted */
 	KiDocument	value;
@@ -104,8 +105,6 @@ add_column(KiMap *map, const KiMappingItem *item, TupleDesc target,
 	column->is_plain = column->field >= 0 &&
 		column->origin.kind == KI_ORIGIN_VALUE &&
 		column->origin.conversion == KI_CONVERSION_NONE;
-	if (column->origin.steps != NIL)
-		map->has_paths = true;
 	if (column->origin.kind == KI_ORIGIN_HEADERS ||
 		column->origin.kind == KI_ORIGIN_HEADER)
 		map->wants_headers = true;
@@ -141,8 +140,8 @@ check_key(const KiMap *map, const KiKey *key, TupleDesc target)
 		if (!is_mapped)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("%s \"%s\" is not mapped",
-							i < key->nattnums ? "key column" : "column of option \"newer_by\"",
+					 errmsg(i < key->nattnums ? "key column \"%s\" is not mapped" :
+							"column \"%s\" of option \"newer_by\" is not mapped",
 							NameStr(TupleDescAttr(target, attnum - 1)->attname)),
 					 errdetail("It takes nothing from a message."),
 					 errhint("Map it in columns.")));
@@ -258,6 +257,7 @@ create_map(const KiPipeline *pipeline, TupleDesc row, const KiMapping *mapping,
 		strcmp(pipeline->key_format, "json") == 0;
 	map->is_missing_error = pipeline->on_missing &&
 		strcmp(pipeline->on_missing, "error") == 0;
+	map->nothing_present = ki_mapping_complain(mapping);
 	for (int i = 0; i < mapping->nitems; i++)
 		add_column(map, &mapping->items[i], row, key);
 	map->value.ncolumns = map->value.npaths;
@@ -619,6 +619,9 @@ map_column(KiMap *map, MapColumn *column, const KiMessage *message,
 	row->has_absent |= row->absent[to];
 	if (column->is_key && row->nulls[to])
 		return ki_fault_set(fault, ERRCODE_NOT_NULL_VIOLATION, KI_STAGE_MAP,
+							decoded->is_tombstone && !message->key &&
+							column->origin.kind == KI_ORIGIN_KEY ?
+							"the tombstone has no key to take the column from" :
 							row->absent[to] ? "a key column is absent" :
 							"a key column is null");
 	return !row->nulls[to] || row->absent[to] ||
@@ -655,9 +658,9 @@ ki_map_row(KiMap *map, const KiMessage *message, const KiDecoded *decoded,
 		   KiRow *row, KiFault *fault)
 {
 	row->has_absent = false;
-	if (map->has_paths && !has_any_field(map, decoded))
+	if (map->nothing_present && !has_any_field(map, decoded))
 		return ki_fault_set(fault, ERRCODE_NO_SQL_JSON_ITEM, KI_STAGE_MAP,
-							"no mapped field is present");
+							pstrdup(map->nothing_present));
 	return map_columns(map, map->columns, map->ncolumns, message, decoded, row,
 					   fault);
 }

@@ -16,6 +16,9 @@
 /* So many columns are listed in a hint. */
 #define HINT_COLUMNS_MAX 30
 
+/* So many paths are named when nothing is where they lead. */
+#define COMPLAINT_PATHS_MAX 5
+
 /* A mapping in the making. */
 typedef struct Resolution
 {
@@ -281,4 +284,27 @@ ki_mapping_resolve(const KiPipeline *pipeline, TupleDesc target)
 	if (resolution.star)
 		take_names(&resolution);
 	return collect_items(&resolution);
+}
+
+char *
+ki_mapping_complain(const KiMapping *mapping)
+{
+	StringInfoData buf;
+	int			count = 0;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < mapping->nitems; i++)
+	{
+		if (mapping->items[i].origin->steps == NIL)
+			continue;
+		if (++count > COMPLAINT_PATHS_MAX)
+		{
+			appendStringInfoString(&buf, ", ...");
+			break;
+		}
+		appendStringInfoString(&buf, count == 1 ?
+							   "no mapped field is present; mapped are " : ", ");
+		ki_origin_append(&buf, mapping->items[i].origin);
+	}
+	return count > 0 ? buf.data : NULL;
 }

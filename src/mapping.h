@@ -29,4 +29,10 @@ typedef struct KiMapping
 extern KiMapping *ki_mapping_resolve(const KiPipeline *pipeline,
 									 TupleDesc target);
 
+/*
+ * That no field is there which a path leads to, with the first of the paths;
+ * NULL: there are no paths.
+ */
+extern char *ki_mapping_complain(const KiMapping *mapping);
+
 #endif							/* KI_MAPPING_H */

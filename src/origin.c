@@ -16,6 +16,7 @@
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "nodes/value.h"
+#include "utils/json.h"
 
 #include "compat.h"
 #include "origin.h"
@@ -99,6 +100,18 @@ is_name_character(char c)
 {
 	return IS_HIGHBIT_SET(c) || isalnum((unsigned char) c) ||
 		(c != '\0' && strchr("_-$@/", c) != NULL);
+}
+
+/*
+ * Can it stand behind a dot?
+ */
+static bool
+is_plain_name(const char *name)
+{
+	for (const char *at = name; *at != '\0'; at++)
+		if (!is_name_character(*at))
+			return false;
+	return *name != '\0';
 }
 
 /*
@@ -360,4 +373,31 @@ ki_origin_of_field(const KiOrigin *parent, const char *name)
 	origin->steps = lappend(list_copy(parent->steps),
 							makeString(pstrdup(name)));
 	return origin;
+}
+
+void
+ki_origin_append(StringInfo buf, const KiOrigin *origin)
+{
+	ListCell   *cell;
+
+	appendStringInfoString(buf, origin->kind == KI_ORIGIN_KEY ? "@key" : "$");
+	foreach(cell, origin->steps)
+	{
+		const char *name;
+
+		if (!IsA(lfirst(cell), String))
+		{
+			appendStringInfo(buf, "[%d]", intVal(lfirst(cell)));
+			continue;
+		}
+		name = strVal(lfirst(cell));
+		if (is_plain_name(name))
+			appendStringInfo(buf, ".%s", name);
+		else
+		{
+			appendStringInfoChar(buf, '[');
+			escape_json(buf, name);
+			appendStringInfoChar(buf, ']');
+		}
+	}
 }

@@ -7,6 +7,7 @@
 #define KI_ORIGIN_H
 
 #include "postgres.h"
+#include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
 
 typedef enum KiOriginKind
@@ -62,5 +63,8 @@ extern KiOrigin *ki_origin_of_metadata_column(const char *column);
 
 /* parent's field of this name, where parent ended in .* or is $. */
 extern KiOrigin *ki_origin_of_field(const KiOrigin *parent, const char *name);
+
+/* Append a path as it is written, without its conversion. */
+extern void ki_origin_append(StringInfo buf, const KiOrigin *origin);
 
 #endif							/* KI_ORIGIN_H */

@@ -91,6 +91,38 @@ ki_owned_lock(const char *name)
 	}
 }
 
+bool
+ki_stop_is_of_letters(const char *reason)
+{
+	return strcmp(reason, "error_ratio") == 0 ||
+		strcmp(reason, "dead_letters_full") == 0;
+}
+
+/* No seek() leads past what one bad message after the other has caused. */
+const char *
+ki_stop_hint(const char *reason)
+{
+	return ki_stop_is_of_letters(reason) ?
+		"Mend the mapping or the target, or make room among the dead letters; then resume()." :
+		"Once the cause is mended, resume() tries again; seek() goes on elsewhere.";
+}
+
+void
+ki_note_stopped(const KiPipeline *pipeline)
+{
+	if (pipeline->stop.reason)
+		ereport(NOTICE,
+				(errmsg("pipeline \"%s\" stays stopped: %s", pipeline->name,
+						pipeline->stop.reason),
+				 errhint("resume() lets it go on.")));
+}
+
+char *
+ki_count_letters(int64 count)
+{
+	return psprintf(INT64_FORMAT " dead letter%s", count, count == 1 ? "" : "s");
+}
+
 List *
 ki_owned_all(void)
 {

@@ -28,6 +28,18 @@ extern KiPipeline *ki_owned_find(const char *name);
  */
 extern KiPipeline *ki_owned_lock(const char *name);
 
+/* Does a pipeline stop for this reason since too much became dead letters? */
+extern bool ki_stop_is_of_letters(const char *reason);
+
+/* What to do about a stop. */
+extern const char *ki_stop_hint(const char *reason);
+
+/* Tell who changed a pipeline that this did not let it go on, if it stopped. */
+extern void ki_note_stopped(const KiPipeline *pipeline);
+
+/* So many dead letters, in words; palloc'd. */
+extern char *ki_count_letters(int64 count);
+
 /* All pipelines of mine, by name. */
 extern List *ki_owned_all(void);
 

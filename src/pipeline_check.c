@@ -120,8 +120,95 @@ check_start(const KiPipeline *pipeline)
 				 errhint("Use start_from => 'earliest' or 'latest'.")));
 }
 
+/* Options that have no meaning without something that is not there. */
+typedef struct Misfits
+{
+	const char *option;			/* the first; NULL: all fit */
+	const char *needs;			/* what it needs */
+	StringInfoData names;		/* all of them, for reset */
+} Misfits;
+
+/* An option, or option => 'value', and what it needs. */
 static void
-refuse_option(bool is_set, const char *option, const char *needs)
+note_misfit(Misfits *misfits, bool is_set, const char *option, const char *needs)
+{
+	if (!is_set)
+		return;
+	if (!misfits->option)
+	{
+		misfits->option = option;
+		misfits->needs = needs;
+		initStringInfo(&misfits->names);
+	}
+	appendStringInfo(&misfits->names, "%s%.*s", misfits->names.len ? "," : "",
+					 (int) strcspn(option, " "), option);
+}
+
+static void
+refuse_misfits(const Misfits *misfits)
+{
+	if (misfits->option)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"%s\" needs %s", misfits->option,
+						misfits->needs),
+				 errhint("Or set it back with reset => '{%s}'.",
+						 misfits->names.data)));
+}
+
+/* What a pipeline without a target has no use for. */
+static void
+check_target_fit(const KiPipeline *pipeline)
+{
+	Misfits		misfits = {0};
+
+	if (!pipeline->target_name && !pipeline->statement)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("pipeline \"%s\" has neither a target nor a statement",
+						pipeline->name),
+				 errhint("Give the table to load, as in target => 'demo', or a statement to run.")));
+	if (!pipeline->target_name)
+		note_misfit(&misfits, pipeline->columns != NULL, "columns", "a target");
+	note_misfit(&misfits, pipeline->statement &&
+				strcmp(pipeline->mode, "insert_ignore") == 0, "statement",
+				"another mode than 'insert_ignore', which does not tell it what was ignored");
+	if (!pipeline->target_name)
+	{
+		note_misfit(&misfits, strcmp(pipeline->mode, "append") != 0, "mode",
+					"a target");
+		note_misfit(&misfits, strcmp(pipeline->on_missing, "default") != 0,
+					"on_missing", "a target");
+	}
+	refuse_misfits(&misfits);
+}
+
+/* What has a meaning in another mode. */
+static void
+check_mode_fit(const KiPipeline *pipeline)
+{
+	Misfits		misfits = {0};
+
+	note_misfit(&misfits, pipeline->key_columns &&
+				strcmp(pipeline->mode, "append") == 0, "key_columns",
+				"mode => 'upsert' or 'insert_ignore'");
+	if (!ki_pipeline_is_upsert(pipeline))
+	{
+		note_misfit(&misfits, pipeline->newer_by != NULL, "newer_by",
+					"mode => 'upsert'");
+		note_misfit(&misfits, pipeline->delete_when != NULL, "delete_when",
+					"mode => 'upsert'");
+		note_misfit(&misfits, strcmp(pipeline->on_missing, "keep") == 0,
+					"on_missing => 'keep'", "mode => 'upsert'");
+		note_misfit(&misfits,
+					ki_pipeline_tombstone(pipeline) == KI_TOMBSTONE_DELETE,
+					"on_tombstone => 'delete'", "mode => 'upsert'");
+	}
+	refuse_misfits(&misfits);
+}
+
+static void
+refuse_start(bool is_set, const char *option, const char *needs)
 {
 	if (is_set)
 		ereport(ERROR,
@@ -133,39 +220,15 @@ refuse_option(bool is_set, const char *option, const char *needs)
 static void
 check_fit(const KiPipeline *pipeline)
 {
-	bool		is_append = strcmp(pipeline->mode, "append") == 0;
-	bool		is_upsert = ki_pipeline_is_upsert(pipeline);
-	bool		has_target = pipeline->target_name != NULL;
 	bool		is_committed = strcmp(pipeline->start_from, "committed") == 0;
 
-	if (!has_target && !pipeline->statement)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("pipeline \"%s\" has neither a target nor a statement",
-						pipeline->name),
-				 errhint("Give the table to load, as in target => 'demo'.")));
-	refuse_option(!has_target && pipeline->columns, "columns", "a target");
-	refuse_option(pipeline->statement && strcmp(pipeline->mode, "insert_ignore") == 0,
-				  "statement", "another mode than 'insert_ignore', which does not tell it what was ignored");
-	refuse_option(!has_target && !is_append, "mode", "a target");
-	refuse_option(!has_target && strcmp(pipeline->on_missing, "default") != 0,
-				  "on_missing", "a target");
-	refuse_option(is_append && pipeline->key_columns, "key_columns",
-				  "mode => 'upsert' or 'insert_ignore'");
-	refuse_option(!is_upsert && pipeline->newer_by, "newer_by",
-				  "mode => 'upsert'");
-	refuse_option(!is_upsert && pipeline->delete_when, "delete_when",
-				  "mode => 'upsert'");
-	refuse_option(!is_upsert && strcmp(pipeline->on_missing, "keep") == 0,
-				  "on_missing => 'keep'", "mode => 'upsert'");
-	refuse_option(!is_upsert &&
-				  ki_pipeline_tombstone(pipeline) == KI_TOMBSTONE_DELETE,
-				  "on_tombstone => 'delete'", "mode => 'upsert'");
-	refuse_option(!is_committed && pipeline->start_group, "start_group",
-				  "start_from => 'committed'");
-	refuse_option(is_committed && !pipeline->start_group &&
-				  pipeline->group_id[0] == '\0',
-				  "start_from => 'committed'", "a start_group");
+	check_target_fit(pipeline);
+	check_mode_fit(pipeline);
+	refuse_start(!is_committed && pipeline->start_group, "start_group",
+				 "start_from => 'committed'");
+	refuse_start(is_committed && !pipeline->start_group &&
+				 pipeline->group_id[0] == '\0',
+				 "start_from => 'committed'", "a start_group");
 }
 
 /* A worker must be able to begin as the owner. */

@@ -105,7 +105,9 @@ check_name(const char *name, KiPropertyPlace place)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("property \"%s\" is set by kafka_ingest and cannot be changed",
 							name),
-					 errdetail("%s", rule->text)));
+					 errdetail("%s", rule->text),
+					 strcmp(name, "group.id") == 0 ?
+					 errhint("Use the argument group_id.") : 0));
 			break;
 		case VERDICT_REFUSED:
 			ereport(ERROR,

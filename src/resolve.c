@@ -240,11 +240,15 @@ store(KiLoader *loader, const Findings *findings)
 static KiStep
 stop_for_start(KiLoader *loader, const KiStartPoint *point)
 {
+	const char *holds = point->stable_offset > point->low_offset ?
+	psprintf("holds offsets from " INT64_FORMAT " up to " INT64_FORMAT,
+			 point->low_offset, point->stable_offset - 1) :
+	psprintf("is empty, its next offset is " INT64_FORMAT, point->stable_offset);
+
 	return ki_loader_stop(loader, "offset_lost",
-						  ki_loader_detail(loader, "The pipeline was to start topic \"%s\" partition %d at offset " INT64_FORMAT ", but the partition holds offsets from " INT64_FORMAT " up to " INT64_FORMAT ". Use seek() to say where to start.",
+						  ki_loader_detail(loader, "The pipeline was to start topic \"%s\" partition %d at offset " INT64_FORMAT ", but the partition %s. Use seek() to say where to start.",
 										   point->topic, point->partition,
-										   point->offset, point->low_offset,
-										   point->stable_offset - 1));
+										   point->offset, holds));
 }
 
 /* Both are lists in the order of the positions. */

@@ -316,6 +316,25 @@ ki_state_held_back(const KiPipeline *pipeline)
 	return NULL;
 }
 
+char *
+ki_state_no_topic(const KiPipeline *pipeline)
+{
+	ListCell   *cell;
+
+	if (!ki_topics_has_pattern(pipeline->topic) || pipeline->partitions ||
+		!pipeline->resolved)
+		return NULL;
+	foreach(cell, ki_position_all(pipeline->id))
+	{
+		const KiPosition *at = &((KiPositionRow *) lfirst(cell))->at;
+
+		if (!ki_pipeline_misses(pipeline, at->topic))
+			return NULL;
+	}
+	return psprintf("No topic matches \"%s\" %s.", pipeline->topic,
+					pipeline->vanished_topics ? "any more" : "yet");
+}
+
 int
 ki_state_worker_pid(const KiPipeline *pipeline, const char *topic,
 					int32 partition)

@@ -37,6 +37,12 @@ extern void ki_state_of_slot(const KiSlot *slot, KiState *state);
  */
 extern char *ki_state_held_back(const KiPipeline *pipeline);
 
+/*
+ * A sentence about patterns that no topic matches; NULL: one does, or it is not
+ * known yet.  With chosen partitions that is never known.
+ */
+extern char *ki_state_no_topic(const KiPipeline *pipeline);
+
 /* The pid of the worker that reads a partition; 0: none runs. */
 extern int	ki_state_worker_pid(const KiPipeline *pipeline, const char *topic,
 								int32 partition);

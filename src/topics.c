@@ -42,7 +42,8 @@ check_entry(const char *topics, const char *entry, size_t len)
 				 errmsg("topic list \"%s\" has an empty entry", topics) :
 				 errmsg("illegal topic name \"%s\"", name),
 				 errdetail("A topic name has 1 to %d letters, digits, dots, underscores and hyphens.",
-						   KI_TOPIC_MAX)));
+						   KI_TOPIC_MAX),
+				 strchr(name, ' ') ? errhint("Write the list without blanks.") : 0));
 	pfree(name);
 }
 

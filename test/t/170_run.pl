@@ -141,7 +141,9 @@ fails(q{CALL kafka_ingest.run('p')}, qr/55000.*bad_message.*DETAIL:.*partition 0
 is( $node->safe_psql('postgres', 'SELECT max(id), count(*) FILTER (WHERE id >= 500000) FROM target'),
 	'500149|150', 'the messages before it are in');
 is($node->state('p'), 'stopped/bad_message', 'and the pipeline is stopped');
-fails(q{CALL kafka_ingest.run('p')}, qr/55000.*bad_message/, 'run() tries again');
+fails(q{CALL kafka_ingest.run('p')}, qr/55000.*bad_message.*HINT:  Messages before it are loaded\. .*seek\(\)/s, 'run() tries again');
+fails(q{BEGIN; CALL kafka_ingest.run('p', max_batches => 1)}, qr/55000.*bad_message.*HINT:  The transaction is undone; use run\(\) outside a block, or seek\(\)\.\n/s,
+	'in a block it says that the rest is undone');
 $node->safe_psql('postgres', "SELECT kafka_ingest.seek('p', start_offsets => '{\"0\": @{[$bad + 1]}}')");
 is(run(''), '150|0|t', 'behind it, it goes on');
 
@@ -150,6 +152,14 @@ is(run(''), '150|0|t', 'behind it, it goes on');
 $node->safe_psql('postgres', q{SELECT kafka_ingest.alter_pipeline('p', on_error => 'dead_letter')});
 $kafka->produce_messages($topic, { value => '{"id": 600000}' }, { value => '{"id": "no number"}' }, { value => 'no JSON' }, { value => '{"id": 600001}' });
 is(run(', max_batches => 1'), '4|2|t', 'dead letters are counted, and are no error');
+
+# ---- too many that do not -----------------------------------------------------------------
+
+$node->safe_psql('postgres', q{SELECT kafka_ingest.alter_pipeline('p', max_error_ratio => 0.001)});
+$kafka->produce_messages($topic, map { { value => 'no JSON' } } 1 .. 3);
+fails(q{CALL kafka_ingest.run('p')}, qr/55000.*error_ratio.*HINT:  Messages before it are loaded\. Mend the mapping .*; then resume\(\)/s, 'no seek() where the messages are not to blame');
+fails(q{SELECT kafka_ingest.wait_for('p', 0, 1000000)}, qr/55000.*error_ratio.*HINT:  Mend the mapping or the target, or make room/s, '... nor in wait_for()');
+fails(q{BEGIN; CALL kafka_ingest.run('p', max_batches => 1)}, qr/error_ratio.*HINT:  The transaction is undone; use run\(\) outside a block\.\n/s, '... nor in a block');
 
 # ---- bad calls -----------------------------------------------------------------------
 
@@ -160,8 +170,10 @@ fails(q{CALL kafka_ingest.run('p', timeout => '-1s')}, qr/22023/, 'a negative ti
 $node->safe_psql('postgres', q{
 	SELECT kafka_ingest.create_connection('dead', brokers => '127.0.0.1:1');
 	SELECT kafka_ingest.create_pipeline('dead', topic => 'x', target => 'target', connection => 'dead', paused => true)});
-is( $node->safe_psql('postgres', q{CALL kafka_ingest.run('dead', timeout => '1s')}),
-	'0|0|f', 'no broker: it ends with its timeout');
+my ($out, $warning);
+$node->psql('postgres', q{CALL kafka_ingest.run('dead', timeout => '1s')}, stdout => \$out, stderr => \$warning);
+is($out, '0|0|f', 'no broker: it ends with its timeout');
+like($warning, qr/WARNING: .*"dead" cannot read its topic: broker_unreachable.*DETAIL:.*127\.0\.0\.1:1/s, '... and a warning');
 fails(q{CALL kafka_ingest.run('dead')}, qr/08001.*broker_unreachable/, 'or with an error');
 $node->safe_psql('postgres', q{DROP SERVER dead});
 fails(q{CALL kafka_ingest.run('dead')}, qr/connection_missing/, 'no connection');

@@ -98,6 +98,13 @@ is(gaps($late), '0|50|59|start', 'a gap is of messages that were there');
 my $lost = load(q{, start_offsets => '{"0": 10}'}, no_wait => 1);
 $node->wait_for_state($lost, 'stopped/offset_lost');
 pass('before the beginning: stopped');
+my $emptied = $kafka->create_topic('emptied');
+$kafka->produce($emptied, count => 5);
+$kafka->delete_records($emptied, 0, 5);
+my $empty = load(q{, start_offsets => '{"0": 3}'}, no_wait => 1, topic => $emptied);
+$node->wait_for_state($empty, 'stopped/offset_lost');
+like($node->safe_psql('postgres', "SELECT detail FROM kafka_ingest.status WHERE pipeline = '$empty'"),
+	qr/at offset 3, but the partition is empty, its next offset is 5\./, 'an empty partition holds no range');
 
 # ---- a timestamp --------------------------------------------------------------------------
 

@@ -110,11 +110,12 @@ is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT _topic, ' ') FROM t
 is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT _topic, ' ') FROM target_of_own}), "__$prefix.4.in",
 	'unless it begins so, too');
 $node->wait_for_state('none', 'running');
-is($node->safe_psql('postgres', q{SELECT partitions, lag FROM kafka_ingest.status WHERE pipeline = 'none'}), '0|',
-	'a pattern that nothing matches is no trouble');
+is($node->safe_psql('postgres', q{SELECT partitions, lag, detail FROM kafka_ingest.status WHERE pipeline = 'none'}),
+	qq(0||No topic matches "$prefix.none.*" yet.), 'a pattern that nothing matches is no trouble, and is told');
+is($node->safe_psql('postgres', q{SELECT pipeline, severity FROM kafka_ingest.check() WHERE code = 'no_topic'}), 'none|warning', '... by check(), too');
 $kafka->create_topic('', name => "$prefix.none.1");
 $kafka->produce("$prefix.none.1", count => 5);
 $node->wait_for_position_sum('none', 5);
-pass('and then something does');
+is($node->safe_psql('postgres', q{SELECT detail FROM kafka_ingest.status WHERE pipeline = 'none'}), '', 'and then something does');
 
 done_testing();

@@ -79,7 +79,7 @@ my @keys = (
 	[ 'newer_by without such a column', 'ALTER TABLE T ADD PRIMARY KEY (k)', q(newer_by => 'x'), '42703 column "x" of option "newer_by" does not exist / The target is "T".' ],
 	[ 'newer_by the key', 'ALTER TABLE T ADD PRIMARY KEY (k)', q(newer_by => 'k'), '22023 option "newer_by" names the key column "k"' ],
 	[ 'newer_by without an order', 'ALTER TABLE T ADD PRIMARY KEY (k)', q(newer_by => 'j'), '22023 option "newer_by" names column "j", whose type json has no order' ],
-	[ 'newer_by not mapped', 'ALTER TABLE T ADD PRIMARY KEY (k)', q(newer_by => 'v', columns => '{"k": "$.k"}'), '22023 column of option "newer_by" "v" is not mapped / It takes nothing from a message.' ],
+	[ 'newer_by not mapped', 'ALTER TABLE T ADD PRIMARY KEY (k)', q(newer_by => 'v', columns => '{"k": "$.k"}'), '22023 column "v" of option "newer_by" is not mapped / It takes nothing from a message.' ],
 	[ 'a rule', 'ALTER TABLE T ADD PRIMARY KEY (k); CREATE RULE r AS ON UPDATE TO T DO ALSO SELECT 1', '', '42809 mode => \'upsert\' cannot write into "T" / The table has rules, and ON CONFLICT does not go with them.' ]);
 foreach my $case (@keys)
 {
@@ -179,6 +179,8 @@ is(letters('bad_rows', 'CREATE TABLE bad_rows (k int DEFAULT 9, g text, v int, P
 		{ key => '{"more": 1, "g": "y", "k": 1}', value => undef }),
 	'1 map 23502 k, 2 map 23502 g, 3 map 23502 k, 5 map 23502 k, 6 decode 22P02, 8 map 23502 g, 9 map 23502 g, 10 map 22P02 k, 11 map 23502 k',
 	'keys of rows and tombstones that are bad messages');
+is(query(q{SELECT string_agg(message_offset || ' ' || (error ~ 'the tombstone has no key to take the column from'), ', ' ORDER BY message_offset)
+		FROM kafka_ingest.dead_letters WHERE pipeline = 'bad_rows' AND message_offset IN (1, 5, 8)}), '1 false, 5 true, 8 false', 'a tombstone without a key says so');
 is(query('SELECT string_agg(t::text, $$ $$ ORDER BY g) FROM bad_rows t'), '(1,x,1) (1,z,8)', 'all others are applied');
 is(query(q{SELECT messages, loaded, ignored, dead_letters FROM kafka_ingest.status WHERE pipeline = 'bad_rows'}), '13|4|0|9', 'and counted');
 

@@ -103,8 +103,14 @@ is(sql('SELECT * FROM rest'), '0|{"n": 1, "type": "order"}|0', '@rest has what o
 sql(qq{CREATE TABLE nothing (nope int, _offset bigint);
 	SELECT kafka_ingest.create_pipeline('nothing', topic => '$topic', target => 'nothing', filter => '{"\$.type": "order"}', on_error => 'stop')});
 $node->wait_for_state('nothing', 'stopped/bad_message');
-like(sql(q{SELECT detail FROM kafka_ingest.status WHERE pipeline = 'nothing'}), qr/offset 0 cannot.*no mapped field is present/,
+like(sql(q{SELECT detail FROM kafka_ingest.status WHERE pipeline = 'nothing'}), qr/offset 0 cannot.*no mapped field is present; mapped are \$\.nope\b/,
 	'a field that only the filter looks at is no mapped field');
+
+sql(qq{CREATE TABLE many (a int, b int, c timestamptz, d bigint, e int, f int);
+	SELECT kafka_ingest.create_pipeline('many', topic => '$topic', target => 'many', filter => '{"\$.type": "order"}', on_error => 'stop',
+		columns => '{"a": "\$[0].x", "b": "\$[\\"odd name\\"]", "c": "\$.c.d::epoch_s", "d": "\@offset", "e": "\$.e", "f": "\$.f"}')});
+$node->wait_for_state('many', 'stopped/bad_message');
+like(sql(q{SELECT detail FROM kafka_ingest.status WHERE pipeline = 'many'}), qr/mapped are \$\[0\]\.x, \$\["odd name"\], \$\.c\.d, \$\.e, \$\.f(?!, )/, 'paths are named as they are written');
 
 # ---- what is broken is bad -----------------------------------------------------------------
 

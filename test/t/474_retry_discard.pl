@@ -92,6 +92,9 @@ is(query("SELECT string_agg(id::text, ' ' ORDER BY id) FROM $p"), '0 1 2 5 7', '
 is(query("SELECT concat_ws(' ', stage, sqlstate, column_name, constraint_name, attempts) FROM kafka_ingest.dead_letters WHERE pipeline = '$p' AND message_offset = 12"),
 	'write 23514 small 2', 'what fails for another reason says that one');
 is(retry($p, ", ids => '{}'"), '0|0|0|0', 'none is none');
+like(error_of("SELECT kafka_ingest.retry_dead_letters('$p', ids => ARRAY[NULL, -1])"), qr/NOTICE: .* 1 of the ids is no open dead letter of pipeline "$p"/, '... an id that is none is told');
+unlike(error_of("BEGIN; SELECT kafka_ingest.retry_dead_letters('$p', ids => '$ids'::bigint[] || array(SELECT id FROM kafka_ingest.dead_letters WHERE pipeline = '$p' LIMIT 1)); ROLLBACK"),
+	qr/ 3 of the ids/, '... one that is open is not counted');
 is(query("SELECT count(*) FROM kafka_ingest.events WHERE pipeline = '$p' AND event = 'retry'"), 2, '... and no event');
 like(error_of("SELECT kafka_ingest.retry_dead_letters('$p', max_messages => 0)"), qr/ERROR:  22023: .*max_messages/, 'max_messages 0 is refused');
 
@@ -210,9 +213,11 @@ sub covered
 
 $p = create('CREATE TABLE T (id int)', '', map { $_ % 2 ? qq({"id": $_}) : 'bad' } 0 .. 19);
 is(query("SELECT kafka_ingest.discard_dead_letters('$p', older_than => '1 hour')"), 0, 'none is that old');
+like(error_of("SELECT kafka_ingest.discard_dead_letters('$p', older_than => '-1 hour')"), qr/ERROR:  22023: argument "older_than" must not be negative/, '... nor younger than now');
 my ($last) = split / /, query("SELECT string_agg(id::text, ' ' ORDER BY message_offset DESC) FROM kafka_ingest.dead_letters WHERE pipeline = '$p'");
 is(query("SELECT kafka_ingest.discard_dead_letters('$p', ids => ARRAY[$last])"), 1, 'one by its id');
 is(covered($p), '18', '... leaves its gap');
+like(error_of("SELECT kafka_ingest.discard_dead_letters('$p', ids => ARRAY[$last, $last, -1])"), qr/NOTICE: .* 2 of the ids are no open dead letters of pipeline "$p"/, '... and is no open one any more');
 is(query("BEGIN; SELECT kafka_ingest.discard_dead_letters('$p'); ROLLBACK; SELECT dead_letters FROM kafka_ingest.status WHERE pipeline = '$p'"), "9\n9", 'it rolls back with the caller');
 is(covered($p), '18', '... gaps, too');
 like(error_of("SELECT kafka_ingest.drop_pipeline('$p')"), qr/ERROR:  2BP01: .* 9 open dead letters.*HINT:.*discard => true/s, 'drop_pipeline() does not lose them');
@@ -220,10 +225,15 @@ query("SELECT pg_sleep(0.01)");
 is(query("SELECT kafka_ingest.discard_dead_letters('$p', older_than => '1 microsecond')"), 9, 'those that are older');
 is(covered($p), '0 2 4 6 8 10 12 14 16 18', '... each offset has its gap');
 is(counts($p), '20|10|0|10', '... counts stay');
-is(query("SELECT string_agg(detail, '; ' ORDER BY at) FROM kafka_ingest.events WHERE pipeline = '$p' AND event = 'discard'"), '1 dead letters; 9 dead letters', '... events tell');
+is(query("SELECT string_agg(detail, '; ' ORDER BY at) FROM kafka_ingest.events WHERE pipeline = '$p' AND event = 'discard'"), '1 dead letter; 9 dead letters', '... events tell');
 is(query("SELECT topic, partition, next_offset = 20 FROM kafka_ingest.drop_pipeline('$p')") =~ /\|0\|t$/ ? 1 : 0, 1, 'then it can be dropped');
-$p = create('CREATE TABLE T (id int)', '', 'bad', '{"id": 1}');
+$p = create('CREATE TABLE T (id int PRIMARY KEY)', '', 'bad', '{"id": 1}');
+like(error_of("SELECT kafka_ingest.drop_pipeline('$p')"), qr/ has 1 open dead letter\n/, 'one is one');
+query("SELECT kafka_ingest.alter_pipeline('$p', mode => 'upsert', on_tombstone => 'skip')");
+like(query("SELECT hint FROM kafka_ingest.check() WHERE pipeline = '$p' AND code = 'dead_letters'"), qr/for 1 of them with allow_stale => true/,
+	'check() says what retrying would leave alone');
 query("SELECT kafka_ingest.drop_pipeline('$p', discard => true)");
+like(query("SELECT detail FROM kafka_ingest.events WHERE pipeline = '$p' AND event = 'drop'"), qr/at 2; 1 dead letter lost$/, 'the event says what was lost');
 is(query("SELECT count(*) FROM kafka_ingest.dead_letter l WHERE NOT EXISTS (SELECT FROM kafka_ingest.pipeline p WHERE p.id = l.pipeline)"), 0, 'or with discard => true, and none is left behind');
 
 $node->stop;
