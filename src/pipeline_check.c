@@ -152,7 +152,7 @@ refuse_misfits(const Misfits *misfits)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("option \"%s\" needs %s", misfits->option,
 						misfits->needs),
-				 errhint("Or set it back with reset => '{%s}'.",
+				 errhint("Leave it out, or set it back with alter_pipeline(reset => '{%s}').",
 						 misfits->names.data)));
 }
 
