@@ -30,7 +30,7 @@ ALTER DATABASE postgres SET timezone = 'America/St_Johns';
 ALTER ROLE CURRENT_USER SET datestyle = 'German, YMD';
 END
 
-# What is expected is computed with the settings that are promised (PRODUCT 3.3).
+# What is expected is computed with the settings that are promised.
 my $promised = <<'END';
 SET timezone = 'UTC'; SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; SET extra_float_digits = 1;
 SET bytea_output = 'hex'; SET xmloption = 'content'; SET array_nulls = on;
