@@ -128,6 +128,9 @@ extern void ki_position_move(int32 pipeline, const char *topic,
 							 int32 partition, int64 next_offset);
 extern void ki_position_delete_all(int32 pipeline);
 
+/* Those of topics that are not among these; was there any? */
+extern bool ki_position_delete_others(int32 pipeline, const char *topics);
+
 /* --- gaps and events (catalog_journal.c) --- */
 typedef struct KiGap
 {

@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog.h"
+#include "topics.h"
 
 /* Columns of kafka_ingest.position. */
 enum
@@ -306,14 +307,36 @@ ki_position_release(int32 pipeline, const KiPositionRow *row)
 	CommandCounterIncrement();
 }
 
-void
-ki_position_delete_all(int32 pipeline)
+/* topics NULL: all */
+static bool
+delete_positions(int32 pipeline, const char *topics)
 {
 	Relation	rel = ki_catalog_open("position", RowExclusiveLock);
+	bool		any = false;
 	ListCell   *cell;
 
 	foreach(cell, scan_positions(rel, pipeline, NULL, 0))
-		CatalogTupleDelete(rel, &((KiPositionRow *) lfirst(cell))->tid);
+	{
+		KiPositionRow *row = lfirst(cell);
+
+		if (topics && ki_topics_match(topics, row->at.topic))
+			continue;
+		CatalogTupleDelete(rel, &row->tid);
+		any = true;
+	}
 	table_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();
+	return any;
+}
+
+void
+ki_position_delete_all(int32 pipeline)
+{
+	(void) delete_positions(pipeline, NULL);
+}
+
+bool
+ki_position_delete_others(int32 pipeline, const char *topics)
+{
+	return delete_positions(pipeline, topics);
 }

@@ -104,13 +104,15 @@ create(KiPipeline *pipeline)
 
 /*
  * Another topic or another cluster: the old positions mean nothing there.
- * The gaps stay on record.
+ * Topics that stay, at the same cluster, are read on: to load them again is
+ * what seek() is for.  The gaps stay on record.
  */
 static void
-forget_positions(KiPipeline *pipeline)
+forget_positions(KiPipeline *pipeline, bool is_same_connection)
 {
-	ki_position_delete_all(pipeline->id);
-	ki_letter_forget_keys(pipeline->id);
+	if (ki_position_delete_others(pipeline->id,
+								  is_same_connection ? pipeline->topic : NULL))
+		ki_letter_forget_keys(pipeline->id);
 	pipeline->resolved = false;
 	pipeline->vanished_topics = NULL;
 	pipeline->cluster_id = NULL;
@@ -265,6 +267,7 @@ kafka_ingest_alter_pipeline(PG_FUNCTION_ARGS)
 	KiPipeline *pipeline;
 	char	   *what;
 	char	   *old_mode;
+	char	   *old_connection;
 	bool		is_moved;
 
 	PreventCommandIfReadOnly("alter_pipeline()");
@@ -277,12 +280,13 @@ kafka_ingest_alter_pipeline(PG_FUNCTION_ARGS)
 		differs(fcinfo, ARG_CONNECTION, pipeline->connection);
 	check_move(fcinfo, pipeline, is_moved);
 	old_mode = pipeline->mode;
+	old_connection = pipeline->connection;
 	ki_options_reset(fcinfo, pipeline);
 	ki_options_take(fcinfo, pipeline);
 	if (is_moved)
 	{
 		ki_options_take_start(fcinfo, pipeline);
-		forget_positions(pipeline);
+		forget_positions(pipeline, strcmp(pipeline->connection, old_connection) == 0);
 	}
 	ki_options_merge_properties(fcinfo, pipeline);
 	take_owner(fcinfo, pipeline);

@@ -158,4 +158,22 @@ foreach (1 .. 20)
 }
 is($mixed, 't', 'recent_batches shows several topics of one batch');
 
+# ---- a list that grows ----------------------------------------------------------------
+
+my ($kept, $added) = map { $kafka->create_topic($_) } qw(kept added);
+$kafka->produce($_, count => 20) foreach $kept, $added;
+$node->safe_psql('postgres', qq{CREATE TABLE grown (_topic text, id bigint);
+	SELECT kafka_ingest.create_pipeline('grown', topic => '$kept', target => 'grown')});
+$node->wait_for_position_sum('grown', 20);
+$node->safe_psql('postgres', qq{SELECT kafka_ingest.alter_pipeline('grown', topic => '$kept,$added', start_from => 'earliest')});
+$node->wait_for_position_sum('grown', 40);
+is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT (_topic, id)) FROM grown}), '40|40',
+	'a topic that stays is read on, a new one from its start');
+is($node->safe_psql('postgres', q{SELECT messages FROM kafka_ingest.status WHERE pipeline = 'grown'}), 40, 'and is counted on');
+$node->safe_psql('postgres', qq{SELECT kafka_ingest.alter_pipeline('grown', topic => '$added', start_from => 'latest')});
+$kafka->produce($added, count => 5, from => 20);
+$node->wait_for_position_sum('grown', 25);
+is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT (_topic, id)) FROM grown}), '45|45',
+	'one that goes is forgotten, the other one is read on');
+
 done_testing();
