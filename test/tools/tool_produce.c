@@ -242,6 +242,21 @@ send_line(ToolProducer *producer, char *line, bool hex)
 	tool_producer_send(producer, &message);
 }
 
+/*
+ * One request at a time.  Seen once with Kafka 4.3: of six requests to a
+ * partition that had just been made the first two were acknowledged and are
+ * not in the log, as if they had been refused, sent again behind the others,
+ * and taken for duplicates.
+ */
+static rd_kafka_conf_t *
+conf_in_turn(const ToolArguments *arguments)
+{
+	rd_kafka_conf_t *conf = conf_with_codec(arguments);
+
+	tool_conf_set(conf, "max.in.flight.requests.per.connection", "1");
+	return conf;
+}
+
 int
 tool_produce_stdin(const ToolArguments *arguments)
 {
@@ -252,7 +267,7 @@ tool_produce_stdin(const ToolArguments *arguments)
 	ssize_t		length;
 
 	tool_producer_open(&producer, arguments->positional[0],
-					   arguments->positional[1], conf_with_codec(arguments));
+					   arguments->positional[1], conf_in_turn(arguments));
 	while ((length = getline(&line, &size, stdin)) >= 0)
 	{
 		if (length > 0 && line[length - 1] == '\n')
