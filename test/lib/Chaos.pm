@@ -98,7 +98,7 @@ sub positions
 # thousands of messages.
 sub _moment_sql
 {
-	my ($self, $share) = @_;
+	my ($self, $place) = @_;
 	my $sum = 'SELECT coalesce(sum(next_offset), 0) ' . $self->_positions_sql;
 	my $workers = "FROM kafka_ingest.partition_status s WHERE pipeline = '$self->{pipeline}'";
 	my $gone = join ',', @{ $self->{gone} };
@@ -106,8 +106,7 @@ sub _moment_sql
 DO \$\$
 DECLARE
 	deadline timestamptz := clock_timestamp() + interval '60 s';
-	now bigint := ($sum);
-	goal bigint := least(now + 1 + floor($share * ($self->{total} - now)), $self->{total} - 1);
+	goal bigint := least(greatest(($sum) + 1, $place), $self->{total} - 1);
 BEGIN
 	WHILE ($sum) < goal OR EXISTS (SELECT $workers AND (worker_pid IS NULL OR worker_pid = ANY ('{$gone}'))) LOOP
 		IF clock_timestamp() > deadline THEN
@@ -120,14 +119,15 @@ SELECT coalesce(string_agg(worker_pid || ':' || $self->{key} || ':' || next_offs
 END
 }
 
-# Waits for the random place where the next blow is due; false after the last one,
-# or when the load is over.
+# Waits for the place where the next blow is due, a random one within its own part of
+# the load: there is a part more than there are blows, so that the last one does not
+# race with the end. False after the last one, or when the load is over.
 sub await_next_moment
 {
 	my ($self) = @_;
-	my $left = $self->{blows} - $self->{struck};
-	return 0 if $left == 0;
-	my $rows = $self->{node}->poll_until($self->_moment_sql(rand(1.4) / ($left + 2)), qr/^\d/);
+	return 0 if $self->{struck} == $self->{blows};
+	my $place = int(($self->{struck} + rand) / ($self->{blows} + 1) * $self->{total});
+	my $rows = $self->{node}->poll_until($self->_moment_sql($place), qr/^\d/);
 	my (%partitions, %left);
 	foreach my $row (split / /, $rows)
 	{

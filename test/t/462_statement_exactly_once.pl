@@ -12,7 +12,7 @@ use Test::More;
 
 my $kafka = KafkaBroker->shared();
 my $topic = $kafka->create_topic('kill9_statement', partitions => 4);
-my $produced = $kafka->produce($topic, count => 100_000, template => '{"id": %d}');
+my $produced = $kafka->produce($topic, count => 200_000, template => '{"id": %d}');
 my $node = IngestCluster->new('main');
 my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => $produced, blows => 20);
 
