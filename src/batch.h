@@ -62,6 +62,9 @@ extern KiBatch *ki_batch_create(const KiPipeline *pipeline,
 								const bool *is_stale);
 extern void ki_batch_free(KiBatch *batch);
 
+/* One that only retries and previews, in the transaction of its caller. */
+extern KiBatch *ki_batch_create_for_caller(const KiPipeline *pipeline);
+
 /*
  * Check the target and compile the mapping, in a transaction of the caller;
  * tells whether messages are needed with their headers.

@@ -66,7 +66,8 @@ is_full(KiBatch *batch, int64 bytes)
 
 /*
  * A message with its headers, which most sources are not asked for.  It is a
- * copy: what is loaded here is gone before the batch may be tried again.
+ * copy: what is loaded here goes with the letter, before the batch may be
+ * tried again.
  */
 static KiMessage
 whole_message(const KiBatch *batch, int index)
@@ -91,7 +92,8 @@ obstacle(KiBatch *batch, int index, int64 bytes)
 }
 
 static void
-add_letter(KiBatch *batch, int index, const KiFault *fault, const char *error)
+add_letter(KiBatch *batch, int index, const KiMessage *message,
+		   const KiFault *fault, const char *error)
 {
 	MemoryContext old;
 	KiLetter   *letter;
@@ -105,6 +107,7 @@ add_letter(KiBatch *batch, int index, const KiFault *fault, const char *error)
 	}
 	letter = &batch->letters[batch->nletters++];
 	letter->index = index;
+	letter->message = *message;
 	old = MemoryContextSwitchTo(batch->letter_context);
 	keep_fault(&letter->fault, fault);
 	letter->error = error ? pstrdup(error) : letter->fault.message;
@@ -125,7 +128,7 @@ ki_batch_bury(KiBatch *batch, int index, const KiFault *fault,
 		(void) stop(batch, index, reason, fault);
 	else
 	{
-		add_letter(batch, index, fault, error);
+		add_letter(batch, index, &message, fault, error);
 		batch->new_bytes += bytes;
 		batch->fates[index] = KI_FATE_DEAD;
 	}
@@ -281,25 +284,13 @@ watch_key(KiBatch *batch, const KiMessage *message)
 	(void) hash_search(batch->open_keys, &hash, HASH_ENTER, NULL);
 }
 
-static void
-insert_letters(KiBatch *batch)
-{
-	KiMessage  *messages = palloc(sizeof(KiMessage) * batch->nletters);
-
-	for (int i = 0; i < batch->nletters; i++)
-	{
-		messages[i] = whole_message(batch, batch->letters[i].index);
-		watch_key(batch, &messages[i]);
-	}
-	ki_letter_insert(batch->pipeline->id, messages, batch->letters,
-					 batch->nletters);
-}
-
 void
 ki_batch_store_letters(KiBatch *batch)
 {
+	for (int i = 0; i < batch->nletters; i++)
+		watch_key(batch, &batch->letters[i].message);
 	if (batch->nletters > 0)
-		insert_letters(batch);
+		ki_letter_insert(batch->pipeline->id, batch->letters, batch->nletters);
 	if (batch->open_keys && hash_get_num_entries(batch->open_keys) > 0)
 		supersede(batch);
 }

@@ -29,6 +29,21 @@ check_may_write(const KiBatch *batch)
 						batch->pipeline->name)));
 }
 
+/* The transaction is the caller's, and nothing of ours begins or ends one. */
+static void
+begin_nothing(void)
+{
+}
+
+KiBatch *
+ki_batch_create_for_caller(const KiPipeline *pipeline)
+{
+	static const KiTransaction of_caller = {begin_nothing, begin_nothing, true};
+	static const bool never = false;
+
+	return ki_batch_create(pipeline, &of_caller, &never);
+}
+
 const KiLetter *
 ki_batch_retry(KiBatch *batch, const KiMessages *messages,
 			   KiBatchResult *result)

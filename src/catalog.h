@@ -126,9 +126,8 @@ extern void ki_position_release(int32 pipeline, const KiPositionRow *row);
  */
 extern void ki_position_move(int32 pipeline, const char *topic,
 							 int32 partition, int64 next_offset);
-extern void ki_position_delete_all(int32 pipeline);
 
-/* Those of topics that are not among these; was there any? */
+/* Those of topics that are not among these (NULL: all); was there any? */
 extern bool ki_position_delete_others(int32 pipeline, const char *topics);
 
 /* --- gaps and events (catalog_journal.c) --- */
@@ -159,7 +158,6 @@ extern void ki_event_insert(const KiPipeline *pipeline, const char *event,
 /* A stored letter, without what its message holds. */
 typedef struct KiLetterRow
 {
-	ItemPointerData tid;
 	int64		id;
 	char	   *topic;
 	int32		partition;
@@ -182,9 +180,8 @@ extern void ki_letter_message(const KiLetterRow *row, KiMessage *message);
 /* Bytes that a message's letter counts for. */
 extern int64 ki_letter_bytes(const KiMessage *message);
 
-/* A message per letter, with its headers. */
-extern void ki_letter_insert(int32 pipeline, const KiMessage *messages,
-							 const KiLetter *letters, int nletters);
+extern void ki_letter_insert(int32 pipeline, const KiLetter *letters,
+							 int nletters);
 
 /* Tried again in vain: another fault, one attempt more. */
 extern void ki_letter_fail_again(const KiLetterRow *row, const KiLetter *letter);
@@ -210,5 +207,6 @@ extern void ki_letter_forget_keys(int32 pipeline);
 
 /* Milliseconds since 1970 as a timestamp; false: there is none or no such. */
 extern bool ki_time_from_ms(int64 timestamp_ms, TimestampTz *at);
+extern int64 ki_time_to_ms(TimestampTz at);
 
 #endif							/* KI_CATALOG_H */

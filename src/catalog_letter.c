@@ -197,8 +197,7 @@ header_type(Relation rel)
 }
 
 static HeapTuple
-letter_tuple(Relation rel, int32 pipeline, const KiMessage *message,
-			 const KiLetter *letter)
+letter_tuple(Relation rel, int32 pipeline, const KiLetter *letter)
 {
 	Row			row;
 
@@ -206,7 +205,7 @@ letter_tuple(Relation rel, int32 pipeline, const KiMessage *message,
 	memset(row.nulls, true, sizeof(row.nulls));
 	put(&row, COL_ID, Int64GetDatum(ki_catalog_next("dead_letter_id")));
 	put(&row, COL_PIPELINE, Int32GetDatum(pipeline));
-	put_message(&row, message, header_type(rel));
+	put_message(&row, &letter->message, header_type(rel));
 	put(&row, COL_SUPERSEDED, BoolGetDatum(false));
 	put_fault(&row, letter);
 	put(&row, COL_ATTEMPTS, Int32GetDatum(1));
@@ -215,8 +214,7 @@ letter_tuple(Relation rel, int32 pipeline, const KiMessage *message,
 }
 
 void
-ki_letter_insert(int32 pipeline, const KiMessage *messages,
-				 const KiLetter *letters, int nletters)
+ki_letter_insert(int32 pipeline, const KiLetter *letters, int nletters)
 {
 	Relation	rel = ki_catalog_open("dead_letter", RowExclusiveLock);
 	CatalogIndexState indexes = CatalogOpenIndexes(rel);
@@ -229,8 +227,7 @@ ki_letter_insert(int32 pipeline, const KiMessage *messages,
 	for (int i = 0; i < nletters; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		CatalogTupleInsertWithInfo(rel, letter_tuple(rel, pipeline, &messages[i],
-													 &letters[i]),
+		CatalogTupleInsertWithInfo(rel, letter_tuple(rel, pipeline, &letters[i]),
 								   indexes);
 		MemoryContextReset(scratch);
 	}
@@ -264,6 +261,17 @@ fetch_tuple(Relation rel, const KiLetterRow *row)
 	return tuple;
 }
 
+/* Replace what the row says is replaced. */
+static void
+update(Relation rel, HeapTuple tuple, const Row *row)
+{
+	tuple = heap_modify_tuple(tuple, RelationGetDescr(rel),
+							  (Datum *) row->values + 1,
+							  (bool *) row->nulls + 1,
+							  (bool *) row->replaces + 1);
+	CatalogTupleUpdate(rel, &tuple->t_self, tuple);
+}
+
 void
 ki_letter_fail_again(const KiLetterRow *old, const KiLetter *letter)
 {
@@ -278,9 +286,7 @@ ki_letter_fail_again(const KiLetterRow *old, const KiLetter *letter)
 	memset(&row, 0, sizeof(row));
 	put_fault(&row, letter);
 	put(&row, COL_ATTEMPTS, Int32GetDatum(attempts + 1));
-	tuple = heap_modify_tuple(tuple, RelationGetDescr(rel), row.values + 1,
-							  row.nulls + 1, row.replaces + 1);
-	CatalogTupleUpdate(rel, &tuple->t_self, tuple);
+	update(rel, tuple, &row);
 	table_close(rel, RowExclusiveLock);
 }
 
@@ -349,7 +355,6 @@ row_from_tuple(Relation rel, HeapTuple tuple)
 	Row			row;
 
 	deform(rel, tuple, &row);
-	letter->tid = tuple->t_self;
 	letter->id = DatumGetInt64(row.values[COL_ID]);
 	letter->topic = TextDatumGetCString(row.values[COL_TOPIC]);
 	letter->partition = DatumGetInt32(row.values[COL_PARTITION]);
@@ -434,8 +439,7 @@ ki_letter_message(const KiLetterRow *letter, KiMessage *message)
 	message->timestamp_ms = -1;
 	if (!row.nulls[COL_MESSAGE_TIMESTAMP])
 		message->timestamp_ms =
-			DatumGetTimestampTz(row.values[COL_MESSAGE_TIMESTAMP]) / 1000 +
-			(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
+			ki_time_to_ms(DatumGetTimestampTz(row.values[COL_MESSAGE_TIMESTAMP]));
 	if (!row.nulls[COL_KEY])
 		message->key = copy_bytes(row.values[COL_KEY], &message->key_len);
 	if (!row.nulls[COL_VALUE])
@@ -505,9 +509,7 @@ mark_superseded(Relation rel, HeapTuple tuple)
 
 	memset(&row, 0, sizeof(row));
 	put(&row, COL_SUPERSEDED, BoolGetDatum(true));
-	tuple = heap_modify_tuple(tuple, RelationGetDescr(rel), row.values + 1,
-							  row.nulls + 1, row.replaces + 1);
-	CatalogTupleUpdate(rel, &tuple->t_self, tuple);
+	update(rel, tuple, &row);
 }
 
 bool
@@ -558,9 +560,7 @@ ki_letter_forget_keys(int32 pipeline)
 		CHECK_FOR_INTERRUPTS();
 		memset(&row, 0, sizeof(row));
 		row.nulls[COL_KEY_HASH] = row.replaces[COL_KEY_HASH] = true;
-		tuple = heap_modify_tuple(tuple, RelationGetDescr(rel), row.values + 1,
-								  row.nulls + 1, row.replaces + 1);
-		CatalogTupleUpdate(rel, &tuple->t_self, tuple);
+		update(rel, tuple, &row);
 	}
 	systable_endscan(scan);
 	table_close(rel, RowExclusiveLock);

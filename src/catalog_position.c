@@ -44,6 +44,12 @@ typedef struct Row
 #define EPOCH_MS \
 	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY / 1000)
 
+int64
+ki_time_to_ms(TimestampTz at)
+{
+	return at / 1000 + EPOCH_MS;
+}
+
 bool
 ki_time_from_ms(int64 timestamp_ms, TimestampTz *at)
 {
@@ -75,7 +81,7 @@ position_from_tuple(HeapTuple tuple, TupleDesc desc)
 	position->at.last_offset = row_int64(&row, COL_LAST_OFFSET, -1);
 	position->at.last_crc = (uint32) row_int64(&row, COL_LAST_CRC, 0);
 	position->at.last_timestamp_ms = row.nulls[COL_LAST_TIMESTAMP] ? -1 :
-		DatumGetTimestampTz(row.values[COL_LAST_TIMESTAMP]) / 1000 + EPOCH_MS;
+		ki_time_to_ms(DatumGetTimestampTz(row.values[COL_LAST_TIMESTAMP]));
 	position->messages = DatumGetInt64(row.values[COL_MESSAGES]);
 	position->loaded = DatumGetInt64(row.values[COL_LOADED]);
 	position->filtered = DatumGetInt64(row.values[COL_FILTERED]);
@@ -307,9 +313,8 @@ ki_position_release(int32 pipeline, const KiPositionRow *row)
 	CommandCounterIncrement();
 }
 
-/* topics NULL: all */
-static bool
-delete_positions(int32 pipeline, const char *topics)
+bool
+ki_position_delete_others(int32 pipeline, const char *topics)
 {
 	Relation	rel = ki_catalog_open("position", RowExclusiveLock);
 	bool		any = false;
@@ -327,16 +332,4 @@ delete_positions(int32 pipeline, const char *topics)
 	table_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();
 	return any;
-}
-
-void
-ki_position_delete_all(int32 pipeline)
-{
-	(void) delete_positions(pipeline, NULL);
-}
-
-bool
-ki_position_delete_others(int32 pipeline, const char *topics)
-{
-	return delete_positions(pipeline, topics);
 }

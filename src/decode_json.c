@@ -26,9 +26,6 @@
 /* A buffer larger than this is given back after its document. */
 #define REST_KEEP_BYTES (64 * 1024)
 
-/* Byte 0 and a schema id, which schema registries' clients put in front. */
-#define FRAMING_BYTES 5
-
 struct KiDecoder
 {
 	KiScan		scan;
@@ -287,11 +284,10 @@ reset_rest(KiDecoder *decoder)
 static bool
 check_bytes(const char **data, size_t *len, KiFault *fault)
 {
-	if (*len >= FRAMING_BYTES && **data == '\0')
-	{
-		*data += FRAMING_BYTES;
-		*len -= FRAMING_BYTES;
-	}
+	size_t		framing_len = ki_text_framing_len(*data, *len);
+
+	*data += framing_len;
+	*len -= framing_len;
 	if (*len == 0)
 		return ki_fault_set(fault, ERRCODE_INVALID_TEXT_REPRESENTATION,
 							KI_STAGE_DECODE,

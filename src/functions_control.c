@@ -275,7 +275,7 @@ kafka_ingest_drop_pipeline(PG_FUNCTION_ARGS)
 	return_positions(fcinfo, ki_position_all(pipeline->id), &event);
 	drop_letters(pipeline, !PG_ARGISNULL(2) && PG_GETARG_BOOL(2), &event);
 	ki_event_insert(pipeline, "drop", event.data);
-	ki_position_delete_all(pipeline->id);
+	(void) ki_position_delete_others(pipeline->id, NULL);
 	ki_gap_delete_all(pipeline->id);
 	ki_pipeline_delete(pipeline->id);
 	ki_slot_mark_changed();

@@ -29,9 +29,6 @@ enum
 	ARG_START_OFFSETS, ARG_FORMAT, ARG_MAX_MESSAGES
 };
 
-/* Byte 0 and a schema id, which schema registries' clients put in front. */
-#define FRAMING_BYTES 5
-
 #define MAX_BYTES (256 * 1024 * 1024)
 
 /* A message as it is shown. */
@@ -136,17 +133,18 @@ readable(const char *bytes, size_t len)
 static text *
 readable_value(const Peek *peek, const KiMessage *message)
 {
-	bool		is_framed = peek->is_json && message->value != NULL &&
-	message->value_len >= FRAMING_BYTES && message->value[0] == '\0';
+	size_t		framing_len = peek->is_json ?
+	ki_text_framing_len(message->value, message->value_len) : 0;
 
 	if (peek->is_raw && message->value != NULL)
 		return hex_text(message->value, message->value_len);
 
 	/* What follows framing may be binary: then all of it is shown. */
-	if (is_framed && ki_text_is_utf8(message->value + FRAMING_BYTES,
-									 message->value_len - FRAMING_BYTES))
-		return readable(message->value + FRAMING_BYTES,
-						message->value_len - FRAMING_BYTES);
+	if (framing_len > 0 &&
+		ki_text_is_utf8(message->value + framing_len,
+						message->value_len - framing_len))
+		return readable(message->value + framing_len,
+						message->value_len - framing_len);
 	return readable(message->value, message->value_len);
 }
 

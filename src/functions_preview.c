@@ -28,14 +28,6 @@
 
 PG_FUNCTION_INFO_V1(kafka_ingest_preview);
 
-static void
-begin_nothing(void)
-{
-}
-
-/* The transaction is the caller's. */
-static const KiTransaction of_caller = {begin_nothing, begin_nothing, true};
-
 /* ------------------------------------------------------------------------
  * The message that was given
  * ------------------------------------------------------------------------
@@ -93,8 +85,7 @@ given_message(FunctionCallInfo fcinfo, const KiPipeline *pipeline)
 	KiMessage  *message = palloc0(sizeof(KiMessage));
 
 	message->topic = pipeline->topic;
-	message->timestamp_ms = GetCurrentTimestamp() / 1000 +
-		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
+	message->timestamp_ms = ki_time_to_ms(GetCurrentTimestamp());
 	message->value = argument_bytes(fcinfo, 1, &message->value_len);
 	message->key = argument_bytes(fcinfo, 2, &message->key_len);
 	if (!PG_ARGISNULL(3))
@@ -157,16 +148,15 @@ unmapped_fields(const KiPipeline *pipeline, const KiMessage *message)
 	List	   *names = mapped_fields(pipeline, &all);
 	const char *string = message->value;
 	int			len = message->value_len;
+	int			framing_len;
 	ArrayBuildState *unmapped = initArrayResult(TEXTOID, CurrentMemoryContext, true);
 	JsonbIterator *iterator;
 	JsonbValue	item;
 	Jsonb	   *value;
 
-	if (len > 5 && string[0] == '\0')
-	{
-		string += 5;			/* Confluent's framing */
-		len -= 5;
-	}
+	framing_len = ki_text_framing_len(string, len);
+	string += framing_len;
+	len -= framing_len;
 	if (!all && string && ki_text_from_utf8(&string, &len))
 	{
 		value = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
@@ -242,7 +232,6 @@ Datum
 kafka_ingest_preview(PG_FUNCTION_ARGS)
 {
 	KiPipeline *pipeline = ki_owned_find(ki_argument_text(fcinfo, 0, "name"));
-	const bool	never = false;
 	bool		is_given = !PG_ARGISNULL(1) || !PG_ARGISNULL(2);
 	KiMessages *messages;
 	KiBatch    *batch;
@@ -253,7 +242,7 @@ kafka_ingest_preview(PG_FUNCTION_ARGS)
 		ki_ask_messages(pipeline, take_most(fcinfo),
 						TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													LONGEST_WAIT_MS));
-	batch = ki_batch_create(pipeline, &of_caller, &never);
+	batch = ki_batch_create_for_caller(pipeline);
 	for (int i = 0; i < messages->count; i++)
 	{
 		KiPreview	preview;

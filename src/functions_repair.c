@@ -126,14 +126,6 @@ typedef struct Retry
 	int64		keyless;		/* left alone */
 } Retry;
 
-static void
-begin_nothing(void)
-{
-}
-
-/* The transaction is the caller's, and nothing of ours begins or ends one. */
-static const KiTransaction of_caller = {begin_nothing, begin_nothing, true};
-
 /* The letters to try, in order of their places. */
 static List *
 choose(Retry *retry, const Choice *choice, int64 most)
@@ -261,7 +253,6 @@ Datum
 kafka_ingest_retry_dead_letters(PG_FUNCTION_ARGS)
 {
 	Retry		retry = {0};
-	const bool	never = false;
 	Choice		choice;
 	int64		most = PG_ARGISNULL(2) ? PG_INT64_MAX : PG_GETARG_INT32(2);
 
@@ -277,7 +268,7 @@ kafka_ingest_retry_dead_letters(PG_FUNCTION_ARGS)
 	retry.chunk = AllocSetContextCreate(CurrentMemoryContext,
 										"kafka_ingest dead letters",
 										ALLOCSET_DEFAULT_SIZES);
-	retry.batch = ki_batch_create(retry.pipeline, &of_caller, &never);
+	retry.batch = ki_batch_create_for_caller(retry.pipeline);
 	ki_session_check_constraints(); /* the caller's own are not a letter's
 									 * fault */
 	try_all(&retry, choose(&retry, &choice, most));

@@ -205,8 +205,7 @@ static void
 put_time_lag(Out *out, const Totals *totals)
 {
 	Interval   *age = palloc0(sizeof(Interval));
-	int64		now_ms = GetCurrentTimestamp() / 1000 +
-	(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
+	int64		now_ms = ki_time_to_ms(GetCurrentTimestamp());
 
 	if (totals->lag > 0)
 		age->time = (now_ms - totals->last_timestamp_ms) * 1000;

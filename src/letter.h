@@ -6,11 +6,13 @@
 #ifndef KI_LETTER_H
 #define KI_LETTER_H
 
+#include "message.h"
 #include "record.h"
 
 typedef struct KiLetter
 {
 	int			index;			/* of the message in its batch */
+	KiMessage	message;		/* a copy that has its headers */
 	KiFault		fault;
 	const char *error;			/* the whole text, which may hold values; for
 								 * the owner's eyes only */

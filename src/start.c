@@ -4,16 +4,8 @@
  */
 #include "postgres.h"
 
-#include "datatype/timestamp.h"
-
+#include "catalog.h"
 #include "start.h"
-
-static int64
-unix_ms(TimestampTz timestamp)
-{
-	return timestamp / 1000 +
-		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
-}
 
 static KiAnswer
 resolve_committed(KiSource *source, int wait_ms, KiStartPoint *point)
@@ -48,7 +40,7 @@ ki_start_resolve(KiSource *source, const KiStart *start, int wait_ms,
 							point->stable_offset + given->offset);
 	else if (start->has_timestamp)
 		answer = ki_source_offset_at(source, point->topic, point->partition,
-									 unix_ms(start->timestamp), wait_ms,
+									 ki_time_to_ms(start->timestamp), wait_ms,
 									 &point->offset);
 	else if (start->from && strcmp(start->from, "committed") == 0)
 		answer = resolve_committed(source, wait_ms, point);

@@ -15,6 +15,8 @@
 #include "stage.h"
 #include "text.h"
 
+#define FRAMING_BYTES 5
+
 /* From UTF-8 to the server's encoding; NULL: nothing to convert. */
 static FmgrInfo *to_server = NULL;
 
@@ -192,4 +194,10 @@ ki_text_expand_escapes(const char *json, int *len)
 	*to = '\0';
 	*len = to - expanded;
 	return expanded;
+}
+
+size_t
+ki_text_framing_len(const char *bytes, size_t len)
+{
+	return len >= FRAMING_BYTES && bytes[0] == '\0' ? FRAMING_BYTES : 0;
 }

@@ -44,6 +44,9 @@ extern const char *ki_text_to_utf8(const char *string);
  */
 extern char *ki_text_expand_escapes(const char *json, int *len);
 
+/* Bytes of Confluent's framing before a value: byte 0 and a schema id. */
+extern size_t ki_text_framing_len(const char *bytes, size_t len);
+
 /* Is the server's encoding UTF-8? */
 extern bool ki_text_server_is_utf8(void);
 
