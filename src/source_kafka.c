@@ -116,6 +116,7 @@ destroy_source(void *arg)
 		return;
 	ki_source_release_holdings(source);
 	ki_source_drop_taken(source);
+	ki_source_end_release(source);
 	if (source->event)
 		rd_kafka_event_destroy(source->event);
 	if (source->metadata)

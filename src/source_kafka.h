@@ -99,8 +99,8 @@ struct KiSource
 	bool		want_headers;
 	bool		wants_debug;	/* debug lines go to the log, too */
 	bool		has_old_scram;	/* SCRAM with a library too old for Kafka 4 */
-	int64		queue_bytes;	/* limits of the library's queue */
-	int			queue_messages;
+	int64		queue_bytes;	/* limit of the library's queue */
+	int			queue_messages; /* likewise */
 	int			fetch_wait_ms;
 
 	rd_kafka_conf_t *conf;		/* until the client takes it */
@@ -121,10 +121,10 @@ struct KiSource
 	rd_kafka_message_t *taken[KI_TAKE_MAX];
 	int			ntaken;
 	int			next_taken;
+	struct KiReleaser *releaser;	/* NULL: not needed so far */
 	int64		eaten_bytes;	/* taken since the fetcher was last woken */
 	int			eaten_messages;
-	bool		is_doubtful;	/* a leader was away: nothing more is
-								 * delivered, the log is opened anew */
+	bool		is_doubtful;	/* a leader was away: the log is opened anew */
 	KiBarrier	barrier;
 	char		barrier_detail[KI_TEXT_SIZE];
 	dlist_head	holdings;		/* KiHolding: they hold messages of ours */
@@ -134,7 +134,7 @@ struct KiSource
 	KiHealth	health;
 };
 
-/* A KiMessages as we see it: the public part first. */
+/* A KiMessages as we see it. */
 typedef struct KiHolding
 {
 	KiMessages	messages;
@@ -166,6 +166,10 @@ extern size_t ki_message_headers_len(const rd_kafka_message_t *raw);
 extern bool ki_message_read_headers(const rd_kafka_message_t *raw,
 									MemoryContext context,
 									KiMessage *message);
+
+/* source_kafka_release.c */
+extern bool ki_source_hand_over(KiSource *source, const KiMessages *messages);
+extern void ki_source_end_release(KiSource *source);
 
 /* source_kafka_group.c */
 extern void ki_source_take_publication(KiSource *source);

@@ -16,47 +16,17 @@
 
 #define FIRST_RUNS 64			/* of an array, which grows */
 
-/*
- * Messages.  8 and 16 took 4 % off the worker's time on tiny messages, by the
- * best of six runs each; 4 took nothing.
- */
-#define PREFETCH_AHEAD 8
-
 /* --- the array --- */
 
-/*
- * Call in what is to be destroyed soon: a message, and the library's operation
- * that it is a part of.
- */
-static inline void
-prefetch(const KiMessages *messages, int i)
-{
-#ifdef __GNUC__
-	if (i + 2 * PREFETCH_AHEAD < messages->count)
-		__builtin_prefetch(messages->items[i + 2 * PREFETCH_AHEAD].handle);
-	if (i + PREFETCH_AHEAD < messages->count)
-	{
-		const rd_kafka_message_t *raw = messages->items[i + PREFETCH_AHEAD].handle;
-
-		__builtin_prefetch(raw->_private);
-	}
-#endif
-}
-
-/*
- * Give the library its messages back.  They have left the cache since they
- * were delivered, a batch ago.
- */
+/* Give the library its messages back. */
 static void
 destroy_messages(KiHolding *holding)
 {
 	KiMessages *messages = &holding->messages;
 
-	for (int i = 0; i < messages->count; i++)
-	{
-		prefetch(messages, i);
-		rd_kafka_message_destroy(messages->items[i].handle);
-	}
+	if (!holding->source || !ki_source_hand_over(holding->source, messages))
+		for (int i = 0; i < messages->count; i++)
+			rd_kafka_message_destroy(messages->items[i].handle);
 	messages->count = 0;
 	messages->nruns = 0;
 	messages->bytes = 0;
