@@ -3,9 +3,8 @@
  *	  The inside of a KiSource, shared by the files source_kafka*.c alone: only
  *	  they may include rdkafka.h (floor 2).
  *
- * Everything of a source lives in its own memory context; a reset callback
- * there gives back what is not PostgreSQL's: messages, queues, topics, the
- * client, the pipe - in this order, since each holds on to the next.
+ * All of a source lives in its own memory context; a reset callback there gives
+ * back what is not PostgreSQL's: messages, queues, topics, client, pipe.
  */
 #ifndef KI_SOURCE_KAFKA_H
 #define KI_SOURCE_KAFKA_H
@@ -18,7 +17,7 @@
 #include <librdkafka/rdkafka.h>
 
 #define KI_TEXT_SIZE 1024		/* bytes kept of any text of the library's */
-#define KI_TAKE_MAX 1000		/* messages taken from the queue in one go */
+#define KI_TAKE_MAX 1000		/* messages taken in one go */
 #define KI_LOG_MEMORY 16		/* log lines whose repetition is noticed */
 
 /* A topic that is read, or asked about by its name. */
