@@ -33,7 +33,8 @@ endif
 # there to libc: wrapped by nothing, they make the link fail.
 comma       := ,
 wrap         = $(addprefix -Wl$(comma)--wrap=,$(1))
-WRAPPED      = malloc calloc realloc free strdup strndup rd_kafka_timers_next rd_hdr_histogram_quantile
+WRAPPED      = malloc calloc realloc free strdup strndup rd_kafka_timers_next \
+               rd_hdr_histogram_quantile rd_hdr_histogram_mean rd_hdr_histogram_stddev
 FORBIDDEN    = reallocarray malloc_usable_size getline getdelim
 ARCHIVE     := $(shell pkg-config --variable=libdir rdkafka)/librdkafka.a
 REQUIRED    := $(shell pkg-config --print-requires-private rdkafka)
