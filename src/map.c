@@ -300,6 +300,8 @@ ki_map_judge(KiMap *map, const KiMessage *message, const KiDecoded *decoded)
 {
 	KiJudged	judged = {.message = message};
 
+	if (map->filter.nitems == 0 && map->delete_when.nitems == 0)
+		return KI_VERDICT_WRITE;
 	if (!decoded->is_tombstone)
 		judged.value = map->judged_value.decoder ? &decoded->judged_value :
 			&decoded->value;
@@ -349,11 +351,11 @@ ki_map_current_column(const KiMap *map)
 /*
  * Decode a message's key as a document; false: it is bad.
  */
-static bool
+static inline bool
 decode_key(const KiDocument *document, const KiMessage *message,
 		   KiRecord *record, KiFault *fault)
 {
-	if (!message->key ||
+	if (!message->key || !document->decoder ||
 		ki_document_decode(document, message->key, message->key_len, record, fault))
 		return true;
 	fault->message = psprintf("key: %s", fault->message);

@@ -44,14 +44,6 @@ ki_document_compile(KiDocument *document, bool want_rest)
 }
 
 bool
-ki_document_decode(const KiDocument *document, const char *data, size_t len,
-				   KiRecord *record, KiFault *fault)
-{
-	return document->decoder == NULL ||
-		ki_decode_json(document->decoder, data, len, record, fault);
-}
-
-bool
 ki_document_has_field(const KiDocument *document, const KiRecord *record)
 {
 	if (record->npresent == 0 || document->npaths == document->ncolumns)

@@ -27,8 +27,13 @@ extern int	ki_document_add(KiDocument *document, const KiOrigin *origin);
 extern void ki_document_compile(KiDocument *document, bool want_rest);
 
 /* Decode bytes; nothing is done, and all is well, without a decoder. */
-extern bool ki_document_decode(const KiDocument *document, const char *data,
-							   size_t len, KiRecord *record, KiFault *fault);
+static inline bool
+ki_document_decode(const KiDocument *document, const char *data, size_t len,
+				   KiRecord *record, KiFault *fault)
+{
+	return document->decoder == NULL ||
+		ki_decode_json(document->decoder, data, len, record, fault);
+}
 
 /* Is any field present that a column's path leads to? */
 extern bool ki_document_has_field(const KiDocument *document,
