@@ -142,6 +142,8 @@ ki_column_init(KiColumn *column, Form_pg_attribute attribute,
 	column->is_direct = column->typmod < 0;
 	column->is_domain = get_typtype(column->type) == TYPTYPE_DOMAIN;
 	column->convert = ki_convert_find(column->type);
+	if (column->type == JSONBOID)
+		column->shapes = ki_json_shapes_create();
 	column->len = attribute->attlen;
 	column->is_by_value = attribute->attbyval;
 	column->space = space;
@@ -512,7 +514,8 @@ static bool
 take_jsonb(KiColumn *column, const char *json, int len, Datum *value,
 		   KiFault *fault)
 {
-	return ki_jsonb_build(column->space->builder, json, len, value) ||
+	return ki_jsonb_build(column->space->builder, column->shapes, json, len,
+						  value) ||
 		input_text(column, json, len, value, fault);
 }
 

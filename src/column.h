@@ -65,6 +65,7 @@ typedef struct KiColumn
 	const char *range_text;		/* ... value out of range ... */
 	int16		len;			/* as in pg_type */
 	bool		is_by_value;
+	KiJsonShapes *shapes;		/* of a jsonb column */
 	KiColumnSpace *space;
 } KiColumn;
 

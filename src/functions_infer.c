@@ -188,7 +188,7 @@ shape_of_nested(KiJsonTokens *tokens, const char *json, int len)
 {
 	int			saw = SAW_NESTED;
 
-	if (!ki_json_tokens_read(tokens, json, len))
+	if (!ki_json_tokens_read(tokens, NULL, json, len))
 		return saw;
 	for (uint32 i = 0; i < tokens->count; i++)
 		if (tokens->list[i].kind == KI_JSON_NUMBER)

@@ -14,6 +14,7 @@
 #include "utils/memutils.h"
 
 #include "hex.h"
+#include "json_shape.h"
 #include "json_tokens.h"
 
 #define MAX_DEPTH 100
@@ -262,6 +263,48 @@ read_value(KiJsonTokens *tokens, int depth)
 }
 
 /*
+ * What an object is taken to look like; NULL: nothing is known.
+ */
+static inline const KiJsonShape *
+guess_shape(KiJsonTokens *tokens, KiJsonToken *object)
+{
+	const KiJsonShape *shape;
+
+	object->shape = -1;
+	object->fits = false;
+	if (tokens->shapes == NULL || tokens->nobjects >= KI_JSON_MAX_SHAPES)
+		return NULL;
+	shape = &tokens->shapes->items[tokens->nobjects];
+	object->shape = tokens->nobjects++;
+	return shape->nfields > 0 ? shape : NULL;
+}
+
+/*
+ * Read a field's name and the colon.  It need not be looked at closely if it
+ * is the expected one; if not, nothing is expected of the others either.
+ */
+static inline bool
+read_name(KiJsonTokens *tokens, const KiJsonShape **shape, uint32 number)
+{
+	skip_space(tokens);
+	if (*shape && number < (*shape)->nfields)
+	{
+		uint32		len = (*shape)->lens[number];
+
+		if (tokens->end - tokens->at > (ptrdiff_t) len + 1 &&
+			memcmp(tokens->at, (*shape)->names[number], len + 2) == 0)
+		{
+			tokens->at += len + 2;
+			return add_token(tokens, KI_JSON_STRING, tokens->at - len - 1, len) &&
+				next_character(tokens) == ':';
+		}
+	}
+	*shape = NULL;
+	return next_character(tokens) == '"' && read_string(tokens) &&
+		next_character(tokens) == ':';
+}
+
+/*
  * Read an array or object, with all that is inside.
  */
 static bool
@@ -269,11 +312,14 @@ read_container(KiJsonTokens *tokens, KiJsonKind kind, char closing, int depth)
 {
 	uint32		container = tokens->count;
 	uint32		inside = 0;
+	const KiJsonShape *shape = NULL;
 	char		c;
 
 	tokens->at++;
 	if (depth > MAX_DEPTH || !add_token(tokens, kind, NULL, 0))
 		return false;
+	if (kind == KI_JSON_OBJECT)
+		shape = guess_shape(tokens, &tokens->list[container]);
 	skip_space(tokens);
 	if (tokens->at < tokens->end && *tokens->at == closing)
 	{
@@ -282,9 +328,7 @@ read_container(KiJsonTokens *tokens, KiJsonKind kind, char closing, int depth)
 	}
 	do
 	{
-		if (kind == KI_JSON_OBJECT &&
-			(next_character(tokens) != '"' || !read_string(tokens) ||
-			 next_character(tokens) != ':'))
+		if (kind == KI_JSON_OBJECT && !read_name(tokens, &shape, inside))
 			return false;
 		if (!read_value(tokens, depth))
 			return false;
@@ -293,11 +337,13 @@ read_container(KiJsonTokens *tokens, KiJsonKind kind, char closing, int depth)
 	} while (c == ',');
 	tokens->list[container].len = inside;
 	tokens->list[container].next = tokens->count;
+	tokens->list[container].fits = shape && inside == shape->nfields;
 	return c == closing;
 }
 
 bool
-ki_json_tokens_read(KiJsonTokens *tokens, const char *json, int len)
+ki_json_tokens_read(KiJsonTokens *tokens, const KiJsonShapes *shapes,
+					const char *json, int len)
 {
 	/*
 	 * Between any two values stands a character that belongs to neither, or
@@ -310,7 +356,9 @@ ki_json_tokens_read(KiJsonTokens *tokens, const char *json, int len)
 										  tokens->max_count);
 	tokens->count = 0;
 	tokens->unescaped = NULL;
-	tokens->at = json;
+	tokens->shapes = shapes;
+	tokens->nobjects = 0;
+	tokens->begin = tokens->at = json;
 	tokens->end = json + len;
 	return read_value(tokens, 0) && tokens->at == tokens->end;
 }

@@ -29,7 +29,12 @@ typedef struct KiJsonToken
 	uint32		len;			/* bytes of data; elements or fields */
 	uint32		next;			/* the token after all that is inside */
 	KiJsonKind	kind;
+	int16		shape;			/* of an object, its number; -1: none */
+	bool		fits;			/* it looks like that shape */
 } KiJsonToken;
+
+/* What objects looked like before; see json_shape.h. */
+typedef struct KiJsonShapes KiJsonShapes;
 
 /* Memory that is used again, unless it grew large. */
 typedef struct KiJsonBuffer
@@ -42,14 +47,17 @@ typedef struct KiJsonTokens
 {
 	KiJsonToken *list;
 	uint32		count;
+	const char *begin;			/* of the document */
+	const char *end;
 
 	/* private to json_tokens.c */
 	MemoryContext context;
 	KiJsonBuffer list_buffer;
 	KiJsonBuffer string_buffer; /* of strings that had escapes */
 	const char *at;				/* in the document being read */
-	const char *end;
 	uint32		max_count;
+	const KiJsonShapes *shapes;
+	int			nobjects;		/* met so far */
 	char	   *unescaped;		/* next byte of string_buffer; NULL: unused */
 } KiJsonTokens;
 
@@ -61,9 +69,11 @@ extern void ki_json_tokens_init(KiJsonTokens *tokens);
  * space around it.  The list is good until the next one or the release.
  * Strings point into the document or into a buffer, in UTF-8.  Returns false
  * for a document that is nested deeply; also for one that is invalid, which is
- * noticed where it costs nothing.  Never reads beyond the end.
+ * noticed where it costs nothing.  Never reads beyond the end.  shapes: what
+ * objects may look like; NULL: nothing is known, or will be.
  */
-extern bool ki_json_tokens_read(KiJsonTokens *tokens, const char *json,
+extern bool ki_json_tokens_read(KiJsonTokens *tokens,
+								const KiJsonShapes *shapes, const char *json,
 								int len);
 
 /* Give large memory back. */

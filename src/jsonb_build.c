@@ -17,6 +17,7 @@
 
 #include "compat.h"
 #include "convert.h"
+#include "json_shape.h"
 #include "json_tokens.h"
 #include "jsonb_build.h"
 
@@ -38,6 +39,7 @@ struct KiJsonbBuilder
 {
 	MemoryContext context;
 	KiJsonTokens tokens;
+	KiJsonShapes *shapes;		/* of the column at hand */
 	KiJsonBuffer field_buffer;
 	KiJsonBuffer image;			/* of the document at hand */
 	Field	   *fields;			/* next free one */
@@ -249,28 +251,93 @@ collect_fields(KiJsonbBuilder *builder, const KiJsonToken *object, Field *fields
 }
 
 /*
+ * The values of an object whose names are written; builder->fields are its own
+ * meanwhile, in the order in which they are stored.
+ */
+static void
+write_values(KiJsonbBuilder *builder, JEntry *entries, uint32 nfields,
+			 uint32 total)
+{
+	Field	   *fields = builder->fields;
+
+	/* Objects below this one take what follows. */
+	builder->fields += nfields;
+	for (uint32 i = 0; i < nfields; i++)
+		set_entry(entries, nfields + i,
+				  write_value(builder, &builder->tokens.list[fields[i].value]),
+				  &total);
+	builder->fields = fields;
+}
+
+/*
+ * An object that looks like the one before it.
+ */
+static void
+write_known_object(KiJsonbBuilder *builder, const KiJsonToken *object,
+				   const KiJsonShape *shape)
+{
+	const KiJsonToken *list = builder->tokens.list;
+	const KiJsonToken *name = object + 1;
+	uint32		nfields = shape->nfields;
+	uint32		values[KI_JSON_MAX_FIELDS];
+	JEntry	   *entries = open_container(builder, nfields | JB_FOBJECT,
+										 nfields * 2);
+
+	for (uint32 i = 0; i < nfields; i++)
+	{
+		values[i] = name + 1 - list;
+		name = &list[name[1].next];
+	}
+	for (uint32 i = 0; i < nfields; i++)
+		builder->fields[i].value = values[shape->order[i]];
+	memcpy(entries, shape->entries, sizeof(JEntry) * nfields);
+	memcpy(builder->to, shape->stored, shape->stored_len);
+	builder->to += shape->stored_len;
+	write_values(builder, entries, nfields, shape->stored_len);
+}
+
+/*
+ * An object whose names are to be sorted, and perhaps remembered.
+ */
+static void
+write_other_object(KiJsonbBuilder *builder, const KiJsonToken *object)
+{
+	Field	   *fields = builder->fields;
+	uint32		nfields = collect_fields(builder, object, fields);
+	JEntry	   *entries = open_container(builder, nfields | JB_FOBJECT,
+										 nfields * 2);
+	const char *names = builder->to;
+	uint32		total = 0;
+
+	for (uint32 i = 0; i < nfields; i++)
+		set_entry(entries, i,
+				  write_string(builder, fields[i].name, fields[i].len), &total);
+	if (object->shape >= 0 && nfields == object->len &&
+		nfields <= KI_JSON_MAX_FIELDS)
+	{
+		uint32		values[KI_JSON_MAX_FIELDS];
+
+		for (uint32 i = 0; i < nfields; i++)
+			values[i] = fields[i].value;
+		ki_json_shape_learn(builder->shapes, object->shape, &builder->tokens,
+							object, values, entries, names, total);
+	}
+	write_values(builder, entries, nfields, total);
+}
+
+/*
  * Names come first, then the values.
  */
 static JEntry
 write_object(KiJsonbBuilder *builder, const KiJsonToken *object)
 {
 	char	   *start = builder->to;
-	Field	   *fields = builder->fields;
-	uint32		nfields = collect_fields(builder, object, fields);
-	JEntry	   *entries = open_container(builder, nfields | JB_FOBJECT,
-										 nfields * 2);
-	uint32		total = 0;
 
-	/* Objects below this one take what follows. */
-	builder->fields += nfields;
-	for (uint32 i = 0; i < nfields; i++)
-		set_entry(entries, i,
-				  write_string(builder, fields[i].name, fields[i].len), &total);
-	for (uint32 i = 0; i < nfields; i++)
-		set_entry(entries, nfields + i,
-				  write_value(builder, &builder->tokens.list[fields[i].value]),
-				  &total);
-	builder->fields = fields;
+	if (object->fits)
+		write_known_object(builder, object,
+						   &builder->shapes->items[object->shape]);
+	else
+		write_other_object(builder, object);
 	return JENTRY_ISCONTAINER | (uint32) (builder->to - start);
 }
 
@@ -352,13 +419,15 @@ write_document(KiJsonbBuilder *builder, int len)
 }
 
 bool
-ki_jsonb_build(KiJsonbBuilder *builder, const char *json, int len, Datum *value)
+ki_jsonb_build(KiJsonbBuilder *builder, KiJsonShapes *shapes, const char *json,
+			   int len, Datum *value)
 {
 	Size		size = 0;
 
 	if (len > MAX_DOCUMENT_BYTES || GetDatabaseEncoding() != PG_UTF8)
 		return false;
-	if (ki_json_tokens_read(&builder->tokens, json, len))
+	builder->shapes = shapes;
+	if (ki_json_tokens_read(&builder->tokens, shapes, json, len))
 		size = write_document(builder, len);
 	if (size > 0)
 	{

@@ -5,7 +5,7 @@
 #ifndef KI_JSONB_BUILD_H
 #define KI_JSONB_BUILD_H
 
-#include "postgres.h"
+#include "json_shape.h"
 
 /* Working memory that is used again for every document. */
 typedef struct KiJsonbBuilder KiJsonbBuilder;
@@ -18,9 +18,10 @@ extern KiJsonbBuilder *ki_jsonb_builder_create(void);
  * escapes included, with no white space around it.  The Datum is one
  * allocation in the current memory context.  Returns false for what is left to
  * jsonb_in: large or deep documents, huge numbers, servers whose encoding is
- * not UTF-8 -- and, should it happen, for what is no valid document.
+ * not UTF-8 -- and, should it happen, for what is no valid document.  shapes:
+ * what the documents before looked like, one for each place in messages.
  */
-extern bool ki_jsonb_build(KiJsonbBuilder *builder, const char *json, int len,
-						   Datum *value);
+extern bool ki_jsonb_build(KiJsonbBuilder *builder, KiJsonShapes *shapes,
+						   const char *json, int len, Datum *value);
 
 #endif							/* KI_JSONB_BUILD_H */

@@ -219,7 +219,7 @@ ki_stats_parse(const char *json, size_t len, const char *const *topics,
 		len--;
 	MemoryContextSwitchTo(scratch);
 	ki_json_tokens_init(&tokens);
-	if (len <= PG_INT32_MAX && ki_json_tokens_read(&tokens, json, (int) len) &&
+	if (len <= PG_INT32_MAX && ki_json_tokens_read(&tokens, NULL, json, (int) len) &&
 		tokens.list[0].kind == KI_JSON_OBJECT)
 	{
 		Object		document = {tokens.list, tokens.list};

@@ -28,7 +28,7 @@ floors='
 0 convert        convert convert_*
 0 decimal        decimal
 0 hex            hex
-0 json_tokens    json_tokens
+0 json_tokens    json_tokens json_shape
 0 letter         letter
 0 jsonb_build    jsonb_build
 0 json_scan      json_scan json_scan_*

@@ -336,6 +336,53 @@ add('jsonb', 0, '1e1000', '[1, 1e-1001]', '1e200000', '[1e200000]', '{"a": 1e200
 add('jsonb', 1, $large, '{"a": "\n"}', '[1]');
 run_cases('jsonb');
 
+# ---- jsonb of documents that look alike, as those of a topic do, or nearly so ---------------------
+
+# An object with these fields; every other one's value is an object, too.
+sub object_of
+{
+	my ($spaced, $depth, @names) = @_;
+	my ($between, $number) = ($spaced ? ' ' : '', 0);
+	return '{' . join(",$between", map {
+		my $value = $depth > 0 && $number++ % 2 ? object_of($spaced, $depth - 1, map { "$_$depth" } @names) : json_value(1, 3);
+		qq("$_":$between$value)
+	} @names) . '}';
+}
+
+# Something is another way than in the others: one name longer, shorter, with an
+# escape or there twice, one field more, or less, two of them exchanged.
+sub nearly
+{
+	my (@names) = @_;
+	my $at = int rand @names;
+	my $how = int rand 8;
+	return @names if $how == 0;
+	$names[$at] .= pick('x', ' ', 'ä') if $how == 1;
+	$names[$at] = substr($names[$at], 0, -1) if $how == 2 && $names[$at] =~ /[a-z]$/;
+	$names[$at] =~ s/^([a-z])/sprintf '\\u%04x', ord $1/e if $how == 3;
+	splice @names, $at, 0, pick(@names, 'new') if $how == 4;
+	splice @names, $at, 1 if $how == 5;
+	@names[ $at, -1 ] = @names[ -1, $at ] if $how == 6;
+	@names = reverse @names if $how == 7;
+	return @names;
+}
+
+foreach my $family (1 .. 60)
+{
+	my %names = map { join('', map { pick('a' .. 'e') } 0 .. rand 4) => 1 } 1 .. 1 + rand pick(3, 8, 80);
+	my @names = sort { length $a <=> length $b || rand() <=> 0.5 } keys %names;
+	my ($spaced, $depth) = ($family % 2, @names > 8 ? 0 : int rand 3);
+	my @documents = map { object_of($spaced, $depth, rand() < 0.6 ? @names : nearly(@names)) } 1 .. 20;
+	add('jsonb', 1, @documents);
+	# as many objects as are remembered, and more
+	add('jsonb', 1, map { '[' . join(',', map { object_of($spaced, 0, rand() < 0.9 ? @names : nearly(@names)) } 1 .. $_) . ']' } 5, 15, 16, 17, 40);
+}
+add('jsonb', 1, map { my $n = $_; map { object_of(0, 0, map { "name$_" } 1 .. $n) } 1 .. 4 } 63 .. 66);
+add('jsonb', 1, map { my $len = $_; map { qq({"@{['k' x $len]}": $_, "a": {"b": $_}}) } 1 .. 4 } 4090 .. 4100, 70_000);
+# cut short where the next name is expected
+add('jsonb', 1, map { ($_, substr($_, 0, 8) . '}') } ('{"abc":1,"abcdef":2}') x 3);
+run_cases('jsonb of documents that look alike');
+
 # what large documents needed is given back
 my $kept = query(<<'END');
 SELECT count(*) FROM test_convert('{"a": 1}', 'jsonb'::regtype, -1);
