@@ -91,6 +91,7 @@ ki_batch_begin(KiBatch *batch, const KiMessages *messages,
 	batch->nletters = batch->max_letters = 0;
 	batch->new_bytes = batch->ignored = 0;
 	batch->error = NULL;
+	batch->must_raise = false;
 	batch->fates = MemoryContextAllocZero(batch->batch_context,
 										  Max(messages->count, 1));
 	batch->rows = MemoryContextAlloc(batch->batch_context,

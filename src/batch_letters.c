@@ -93,7 +93,7 @@ obstacle(KiBatch *batch, int index, int64 bytes)
 
 static void
 add_letter(KiBatch *batch, int index, const KiMessage *message,
-		   const KiFault *fault, const char *error)
+		   const KiFault *fault, const char *error, int64 bytes)
 {
 	MemoryContext old;
 	KiLetter   *letter;
@@ -112,6 +112,8 @@ add_letter(KiBatch *batch, int index, const KiMessage *message,
 	keep_fault(&letter->fault, fault);
 	letter->error = error ? pstrdup(error) : letter->fault.message;
 	MemoryContextSwitchTo(old);
+	batch->new_bytes += bytes;
+	batch->fates[index] = KI_FATE_DEAD;
 }
 
 bool
@@ -127,13 +129,56 @@ ki_batch_bury(KiBatch *batch, int index, const KiFault *fault,
 	if (reason)
 		(void) stop(batch, index, reason, fault);
 	else
-	{
-		add_letter(batch, index, &message, fault, error);
-		batch->new_bytes += bytes;
-		batch->fates[index] = KI_FATE_DEAD;
-	}
+		add_letter(batch, index, &message, fault, error, bytes);
 	MemoryContextSwitchTo(old);
 	return reason == NULL;
+}
+
+/* Was there, at any of these letters, one too many? */
+static bool
+one_trips(const KiBatch *batch, int first)
+{
+	for (int i = first; i < batch->nletters; i++)
+		if (ki_breaker_trips(&batch->breaker, batch->letters, i,
+							 batch->letters[i].index))
+			return true;
+	return false;
+}
+
+static int
+compare_letters(const void *a, const void *b)
+{
+	return ((const KiLetter *) a)->index - ((const KiLetter *) b)->index;
+}
+
+/* As ki_batch_bury, but the breaker is asked when all are in order. */
+static bool
+add_refused(KiBatch *batch, const KiRefusal *refusal)
+{
+	int			index = ki_batch_message_of_row(batch, refusal->row);
+	MemoryContext old = MemoryContextSwitchTo(batch->letter_context);
+	KiMessage	message = whole_message(batch, index);
+	int64		bytes = ki_letter_bytes(&message) + strlen(refusal->error);
+	bool		fits = batch->is_retry || !is_full(batch, bytes);
+
+	MemoryContextSwitchTo(batch->batch_context);
+	if (fits)
+		add_letter(batch, index, &message, &refusal->fault, refusal->error, bytes);
+	MemoryContextSwitchTo(old);
+	return fits;
+}
+
+bool
+ki_batch_bury_refused(KiBatch *batch, int first, const List *refused)
+{
+	ListCell   *cell;
+
+	foreach(cell, refused)
+		if (!add_refused(batch, lfirst(cell)))
+		return false;
+	qsort(batch->letters + first, batch->nletters - first, sizeof(KiLetter),
+		  compare_letters);
+	return batch->is_retry || !one_trips(batch, first);
 }
 
 void
@@ -148,9 +193,7 @@ ki_batch_fault_of_error(const KiBatch *batch, const ErrorData *error,
 	fault->constraint_name = error->constraint_name;
 	if (batch->is_mapping && !fault->column_name)
 		fault->column_name = ki_map_current_column(batch->map);
-	*whole = error->detail ?
-		psprintf("%s\nDETAIL:  %s", error->message, error->detail) :
-		error->message;
+	*whole = ki_error_whole(error->message, error->detail);
 }
 
 /* ------------------------------------------------------------------------

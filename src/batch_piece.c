@@ -158,8 +158,20 @@ work_on(KiBatch *batch, const KiMessage *message, int64 *nrows, KiFault *fault)
 	return true;
 }
 
+/*
+ * May rows be refused when later messages were taken already?  Not where these
+ * might have to be taken back (on_error 'stop') or are in a statement's hands,
+ * nor where a message is tried alone to learn what it raises.
+ */
+static bool
+may_refuse_late(const KiBatch *batch, int count)
+{
+	return count > 1 && !batch->must_raise && !batch->statement &&
+		(batch->is_retry || strcmp(batch->pipeline->on_error, "stop") != 0);
+}
+
 static void
-begin_piece(KiBatch *batch)
+begin_piece(KiBatch *batch, int count)
 {
 	int			memory_kb = ki_setting_worker_memory_kb / 4;
 
@@ -171,7 +183,8 @@ begin_piece(KiBatch *batch)
 		MemoryContextSwitchTo(batch->message_context);
 		return;
 	}
-	ki_writer_begin(batch->writer, batch->relation, memory_kb);
+	ki_writer_begin(batch->writer, batch->relation, memory_kb,
+					may_refuse_late(batch, count));
 	MemoryContextSwitchTo(ki_writer_row_context(batch->writer));
 }
 
@@ -191,13 +204,33 @@ end_piece(KiBatch *batch)
 	ki_statement_end(batch->statement);
 }
 
+/*
+ * Rows refused late become letters, too.  If nothing may follow one of them,
+ * the rest of the batch is worked on in the way that ends just before it.
+ */
+static void
+bury_refused(KiBatch *batch, int first)
+{
+	const List *refused = batch->writer ? ki_writer_refused(batch->writer) : NIL;
+
+	if (refused == NIL ||
+		(!batch->result->stop_reason &&
+		 ki_batch_bury_refused(batch, first, refused)))
+		return;
+	batch->must_raise = true;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNIQUE_VIOLATION),
+			 errmsg("nothing may follow one of the rows")));
+}
+
 void
 ki_batch_apply_piece(KiBatch *batch, int lo, int hi)
 {
 	int64		nrows = 0;
+	int			nletters = batch->nletters;
 	int			i;
 
-	begin_piece(batch);
+	begin_piece(batch, hi - lo);
 	for (i = lo; i < hi; i++)
 	{
 		KiFault		fault = {0};
@@ -213,6 +246,7 @@ ki_batch_apply_piece(KiBatch *batch, int lo, int hi)
 			break;
 	}
 	end_piece(batch);
+	bury_refused(batch, nletters);
 	batch->result->applied = i;
 }
 

@@ -67,6 +67,7 @@ struct KiBatch
 	bool		is_mapping;		/* … in an input function, not in a write */
 	ErrorData  *error;			/* of the last attempt that failed; freed by
 								 * the next one */
+	bool		must_raise;		/* until its end: no row is refused late */
 	const char *raised;			/* whole text of the error that the message
 								 * worked on raised; NULL: none */
 	int			culprit;		/* message it was raised for; -1: not known */
@@ -122,6 +123,14 @@ extern bool ki_batch_try_alone(KiBatch *batch, int index, KiLetter *letter);
  */
 extern bool ki_batch_bury(KiBatch *batch, int index, const KiFault *fault,
 						  const char *error);
+
+/*
+ * Rows (KiRefusals) that the writer refused after the letters from number
+ * "first" on had been added: theirs take their places among these.  False, and
+ * then all of them are to be forgotten: nothing may follow one.
+ */
+extern bool ki_batch_bury_refused(KiBatch *batch, int first,
+								  const List *refused);
 
 /* The fault and text of an error that was raised for a message. */
 extern void ki_batch_fault_of_error(const KiBatch *batch,

@@ -29,6 +29,7 @@
 #include "column.h"
 #include "compat.h"
 #include "decimal.h"
+#include "enum_label.h"
 #include "hex.h"
 #include "stage.h"
 #include "text.h"
@@ -103,6 +104,8 @@ init_kind(KiColumn *column)
 		default:
 			column->kind = KI_COLUMN_OTHER;
 	}
+	if (get_typtype(base) == TYPTYPE_ENUM)
+		column->enum_type = base;
 
 	/* int2vector and its like have elements, but their own syntax. */
 	getTypeInputInfo(base, &input, &ioparam);
@@ -240,16 +243,32 @@ input_text(KiColumn *column, const char *string, int len, Datum *value,
 	return input_buffer(column, value, fault);
 }
 
+/*
+ * What the column's type does without its input function.
+ */
+static KiConvertResult
+convert(const KiColumn *column, const char *string, int len, Datum *value,
+		int *sqlerrcode)
+{
+	KiConvertResult result = KI_CONVERT_UNSURE;
+
+	if (column->convert)
+		return column->convert(string, len, column->typmod, value, sqlerrcode);
+	if (OidIsValid(column->enum_type))
+		result = ki_enum_label_convert(column->enum_type, string, len, value,
+									   sqlerrcode);
+	/* a domain has constraints */
+	return result == KI_CONVERT_TAKEN && column->is_domain ?
+		KI_CONVERT_UNSURE : result;
+}
+
 bool
 ki_column_take_text(KiColumn *column, const char *string, int len,
 					Datum *value, KiFault *fault)
 {
-	KiConvertResult result = KI_CONVERT_UNSURE;
 	int			sqlerrcode = 0;
+	KiConvertResult result = convert(column, string, len, value, &sqlerrcode);
 
-	if (column->convert)
-		result = column->convert(string, len, column->typmod, value,
-								 &sqlerrcode);
 	if (result == KI_CONVERT_UNSURE)
 		return input_text(column, string, len, value, fault);
 	if (result == KI_CONVERT_TAKEN)

@@ -57,6 +57,8 @@ typedef struct KiColumn
 								 * only when it may, else the fault is_unsure */
 	bool		is_domain;		/* whose constraints may refuse NULL */
 	KiConvert  *convert;		/* tried before input; NULL: none */
+	Oid			enum_type;		/* whose labels are tried, below its domains;
+								 * InvalidOid: no enum */
 	KiElementKind element_kind; /* KI_COLUMN_ARRAY */
 	char		delimiter;
 	FmgrInfo	input;

@@ -98,13 +98,26 @@
 	pg_foreign_server_aclcheck((server), (role), (mode))
 #endif
 
-/* One argument more from 16 on: only the summarizing indexes. */
+/*
+ * Returns what deferrable constraints are to be checked again; and those of the
+ * indexes in the list "silent", if any, that met an equal key, instead of
+ * raising.  One argument more from 16 on: only the summarizing indexes.
+ */
 #if PG_VERSION_NUM >= 160000
-#define ki_insert_index_tuples(rel, slot, estate) \
-	ExecInsertIndexTuples((rel), (slot), (estate), false, false, NULL, NIL, false)
+#define ki_insert_index_tuples(rel, slot, estate, silent) \
+	ExecInsertIndexTuples((rel), (slot), (estate), false, (silent) != NIL, NULL, (silent), false)
 #else
-#define ki_insert_index_tuples(rel, slot, estate) \
-	ExecInsertIndexTuples((rel), (slot), (estate), false, false, NULL, NIL)
+#define ki_insert_index_tuples(rel, slot, estate, silent) \
+	ExecInsertIndexTuples((rel), (slot), (estate), false, (silent) != NIL, NULL, (silent))
+#endif
+
+/* One argument more from 18 on: what EXPLAIN shows. */
+#if PG_VERSION_NUM >= 180000
+#define ki_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define ki_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
 #endif
 
 /*

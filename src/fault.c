@@ -167,6 +167,13 @@ is_cancel_of_server(const ErrorData *error)
 		strcmp(error->funcname, "ProcessInterrupts") == 0;
 }
 
+char *
+ki_error_whole(const char *message, const char *detail)
+{
+	return detail ? psprintf("%s\nDETAIL:  %s", message, detail) :
+		pstrdup(message);
+}
+
 void
 ki_error_rethrow(ErrorData *error)
 {

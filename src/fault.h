@@ -31,6 +31,9 @@ extern const char *ki_error_reason(int sqlerrcode, bool is_target);
  */
 extern const char *ki_error_condition(int sqlerrcode);
 
+/* An error's message and its detail, which may be NULL, in one text.  palloc'd. */
+extern char *ki_error_whole(const char *message, const char *detail);
+
 /*
  * Raise an error again that was raised while messages were worked on: the same
  * SQLSTATE, but neither text, detail nor context, all of which may hold values.

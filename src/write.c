@@ -130,12 +130,15 @@ ki_writer_fits(const KiWriter *writer, Relation target)
 }
 
 void
-ki_writer_begin(KiWriter *writer, Relation target, int memory_kb)
+ki_writer_begin(KiWriter *writer, Relation target, int memory_kb,
+				bool may_refuse)
 {
 	MemoryContextReset(writer->row_context);
 	writer->nadded = 0;
 	writer->culprit = -1;
 	writer->ignored = 0;
+	writer->may_refuse = may_refuse;
+	writer->refused = NIL;
 	writer->routine->begin(writer, target, memory_kb);
 }
 
@@ -196,4 +199,10 @@ void
 ki_writer_end(KiWriter *writer)
 {
 	writer->routine->end(writer);
+}
+
+const List *
+ki_writer_refused(const KiWriter *writer)
+{
+	return writer->refused;
 }

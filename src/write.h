@@ -17,6 +17,7 @@
 
 #include "access/attnum.h"
 #include "key.h"
+#include "nodes/pg_list.h"
 #include "record.h"
 #include "row.h"
 #include "utils/relcache.h"
@@ -28,6 +29,14 @@ typedef enum KiWriteMethod
 } KiWriteMethod;
 
 typedef struct KiWriter KiWriter;
+
+/* A row that was refused after others had been added behind it. */
+typedef struct KiRefusal
+{
+	int64		row;			/* counted from 0 as they were added */
+	KiFault		fault;
+	const char *error;			/* the whole text, which may hold values */
+} KiRefusal;
 
 /* How a relation is written, from its catalog entries alone: no lock. */
 extern KiWriteMethod ki_write_method(Oid relid);
@@ -50,9 +59,11 @@ extern bool ki_writer_fits(const KiWriter *writer, Relation target);
 /*
  * Begin a piece into the target, which is open and locked until the piece's
  * end.  The current memory context must last as long; rows beyond memory_kb
- * go to disk.
+ * go to disk.  may_refuse: what the target refuses need not be raised where it
+ * is found after later rows were added; see ki_writer_refused.
  */
-extern void ki_writer_begin(KiWriter *writer, Relation target, int memory_kb);
+extern void ki_writer_begin(KiWriter *writer, Relation target, int memory_kb,
+							bool may_refuse);
 
 /*
  * The row to fill in next: the values, nulls and absent of all mapped columns.
@@ -93,5 +104,12 @@ extern int64 ki_writer_ignored(const KiWriter *writer);
 
 /* Write what was added and fire triggers, deferred ones too. */
 extern void ki_writer_end(KiWriter *writer);
+
+/*
+ * The rows of the piece that was ended last which the target refused without a
+ * word until then, as KiRefusals in order; they were not written.  In the
+ * memory context in which it was begun.
+ */
+extern const List *ki_writer_refused(const KiWriter *writer);
 
 #endif							/* KI_WRITE_H */

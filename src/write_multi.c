@@ -52,6 +52,7 @@ typedef struct Leaf
 
 	/* the piece under way */
 	ResultRelInfo *rel;			/* NULL: no row of it yet */
+	List	   *unique;			/* indexes that need not raise */
 	KiChecks   *checks;			/* NULL: not made yet */
 	int			nrows;			/* waiting */
 } Leaf;
@@ -84,6 +85,7 @@ typedef struct MultiWriter
 	PartitionTupleRouting *routing;
 	BulkInsertState bulk;
 	CommandId	command;
+	CommandId	flushed_by;		/* not later than any of the rows */
 	Leaf	   *plain;			/* the target, if it is no partitioned table */
 	int			nrows;			/* waiting in all leaves */
 	int64		nflushed;		/* rows written before these */
@@ -156,10 +158,11 @@ check_leaf(Relation relation)
 
 /* A leaf gets its first row of this piece. */
 static Leaf *
-enter_leaf(Leaf *leaf, ResultRelInfo *rel)
+enter_leaf(MultiWriter *writer, Leaf *leaf, ResultRelInfo *rel)
 {
 	check_leaf(rel->ri_RelationDesc);
 	leaf->rel = rel;
+	leaf->unique = writer->base.may_refuse ? ki_unique_indexes(rel) : NIL;
 	leaf->checks = NULL;
 	/* COPY's own place for the same thing, and COPY has no part in this */
 	rel->ri_CopyMultiInsertBuffer = (struct CopyMultiInsertBuffer *) leaf;
@@ -187,15 +190,43 @@ next_slot(MultiWriter *writer, Leaf *leaf)
  * ------------------------------------------------------------------------
  */
 
-/* What follows a row that is in the table. */
+/* A row that a unique constraint refuses is taken out again. */
 static void
-finish_row(MultiWriter *writer, ResultRelInfo *rel, TupleTableSlot *slot)
+take_out(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot,
+		 KiRefusal *refusal)
 {
+	MemoryContext rows = MemoryContextSwitchTo(writer->piece);
+
+	refusal->row = writer->base.culprit;
+	writer->base.refused = lappend(writer->base.refused, refusal);
+	MemoryContextSwitchTo(rows);
+	/* only a later command may, and one is enough for all rows of a flush */
+	if (GetCurrentCommandId(false) <= writer->flushed_by)
+		CommandCounterIncrement();
+	simple_table_tuple_delete(leaf->rel->ri_RelationDesc, &slot->tts_tid,
+							  writer->estate->es_snapshot);
+}
+
+/*
+ * What follows a row that is in the table.  Some of "unique" may refuse it,
+ * which must be NIL after code of a user's ran for the row: only raising takes
+ * back what that did.
+ */
+static void
+finish_row(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot, List *unique)
+{
+	ResultRelInfo *rel = leaf->rel;
+	KiRefusal  *refusal = NULL;
 	List	   *recheck = NIL;
 
 	if (rel->ri_NumIndices > 0)
-		recheck = ki_insert_index_tuples(rel, slot, writer->estate);
-	if (rel->ri_TrigDesc)
+		recheck = ki_insert_index_tuples(rel, slot, writer->estate, unique);
+	if (recheck && unique)
+		refusal = ki_unique_refuse(rel, slot, writer->estate, unique, recheck,
+								   writer->piece);
+	if (refusal)
+		take_out(writer, leaf, slot, refusal);
+	else if (rel->ri_TrigDesc)
 		ExecARInsertTriggers(writer->estate, rel, slot, recheck, NULL);
 	list_free(recheck);
 	ResetPerTupleExprContext(writer->estate);
@@ -220,19 +251,21 @@ flush(MultiWriter *writer)
 {
 	MemoryContext old = MemoryContextSwitchTo(writer->base.row_context);
 	int64		first = writer->nflushed;
+	bool		runs_code = writer->max_rows == 1;
 	ListCell   *cell;
 
 	writer->base.culprit = -1;
 	foreach(cell, writer->leaves)
 		insert_leaf(writer, lfirst(cell));
+	writer->flushed_by = GetCurrentCommandId(false);
 	for (int i = 0; i < writer->nrows; i++)
 	{
-		ResultRelInfo *rel = writer->waiting[i].leaf->rel;
+		Leaf	   *leaf = writer->waiting[i].leaf;
 		TupleTableSlot *slot = writer->waiting[i].slot;
 
 		writer->base.culprit = first + i;
-		if (rel->ri_NumIndices > 0 || rel->ri_TrigDesc)
-			finish_row(writer, rel, slot);
+		if (leaf->rel->ri_NumIndices > 0 || leaf->rel->ri_TrigDesc)
+			finish_row(writer, leaf, slot, runs_code ? NIL : leaf->unique);
 		ExecClearTuple(slot);
 	}
 	writer->base.culprit = -1;
@@ -306,7 +339,7 @@ write_alone(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot,
 		(void) ExecPartitionCheck(rel, slot, writer->estate, true);
 		table_tuple_insert(rel->ri_RelationDesc, slot, writer->command, 0,
 						   NULL);
-		finish_row(writer, rel, slot);
+		finish_row(writer, leaf, slot, NIL);
 	}
 	ExecClearTuple(slot);
 	writer->nflushed += is_good;
@@ -346,7 +379,7 @@ route(MultiWriter *writer, TupleTableSlot *slot)
 	Leaf	   *leaf = (Leaf *) rel->ri_CopyMultiInsertBuffer;
 
 	if (!leaf)
-		leaf = enter_leaf(find_leaf(writer, rel->ri_RelationDesc), rel);
+		leaf = enter_leaf(writer, find_leaf(writer, rel->ri_RelationDesc), rel);
 	MemoryContextSwitchTo(rows);
 	return leaf;
 }
@@ -445,7 +478,7 @@ open_target(MultiWriter *writer)
 	if (writer->is_partitioned)
 		writer->routing = ExecSetupPartitionTupleRouting(estate, writer->target);
 	else
-		enter_leaf(writer->plain, writer->root);
+		enter_leaf(writer, writer->plain, writer->root);
 }
 
 /* The first row of a piece. */

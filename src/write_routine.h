@@ -33,6 +33,8 @@ struct KiWriter
 	int64		culprit;		/* the row being worked on; -1: several */
 	int64		ignored;		/* rows of the piece that were not written,
 								 * which has a meaning only for insert_ignore */
+	bool		may_refuse;		/* rows of this piece, without raising */
+	List	   *refused;		/* KiRefusals of this piece, in order */
 };
 
 /* DEFAULTs of the columns that take no field. */
@@ -71,6 +73,23 @@ typedef struct KiChecks KiChecks;
 extern KiChecks *ki_checks_create(Relation relation, EState *estate);
 extern bool ki_checks_pass(KiChecks *checks, TupleTableSlot *slot,
 						   KiFault *fault);
+
+/*
+ * The unique indexes of a table whose conflicts can be told without raising;
+ * NIL: none.  In the current memory context.
+ */
+extern List *ki_unique_indexes(const ResultRelInfo *rel);
+
+/*
+ * A row was put into all indexes, and some of them ("suspects", OIDs) met an
+ * equal key.  Returns why it must go again, in this memory context; NULL: it
+ * may stay, as only others than the unique ones above are suspects.  Raises
+ * what cannot be told now.
+ */
+extern KiRefusal *ki_unique_refuse(ResultRelInfo *rel, TupleTableSlot *slot,
+								   EState *estate, const List *unique,
+								   const List *suspects,
+								   MemoryContext context);
 
 extern KiWriter *ki_write_insert_create(Relation target,
 										const AttrNumber *attnums,

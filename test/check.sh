@@ -40,6 +40,7 @@ floors='
 1 catalog        catalog catalog_*
 1 column         column
 1 connection     connection
+1 enum_label     enum_label
 1 fault          fault
 1 filter         filter filter_*
 1 header         header

@@ -69,7 +69,9 @@ query($functions);
 
 my @types = ('int2', 'int4', 'int8', 'float4', 'float8', 'numeric', 'numeric(10,2)', 'numeric(5,0)', 'numeric(3,5)', 'numeric(3,-2)', 'numeric(1000,70)',
 	'bool', 'text', 'varchar', 'varchar(5)', 'bpchar(5)', 'date', 'timestamp', 'timestamptz', 'timestamp(0)', 'timestamp(3)', 'timestamptz(0)', 'timestamptz(3)',
-	'uuid', 'json', 'jsonb');
+	'uuid', 'json', 'jsonb', 'mood', 'calm_mood');
+my @labels = ('fine', 'tired', 'Fine', '', ' ', 'sehr müde', '漢字', 'a"b\\c', 'x' x 63);
+query('CREATE TYPE mood AS ENUM (' . join(', ', map { "'$_'" } @labels) . ");\nCREATE DOMAIN calm_mood AS mood CHECK (VALUE <> 'tired')");
 query('CREATE TABLE shapes (' . join(', ', map { qq("$_" $_) } @types) . ')');
 
 # A case is a type, a JSON document, and whether the input function must not be
@@ -256,7 +258,26 @@ my @uuids = map { join '-', map { hex_digits($_) } 8, 4, 4, 4, 12 } 1 .. 200;
 add_strings('uuid', 1, @uuids, map({ tr/-//dr } @uuids), '', 'abc-', '0' x 31 . 'g', 'not a uuid', "$uuids[0] ");
 add_strings('uuid', undef, map({ "{$_}" } @uuids[ 0 .. 9 ]), '{' . $uuids[0], $uuids[0] . '}', map({ mutated($_, '0aF-g {}') } @uuids, @uuids), '-' x 36, '0' x 36, '0' x 33, join('-', ('0123') x 8), '');
 @cases = grep { !($_->[0] eq 'uuid' && defined $_->[1] && $_->[2] =~ /^"(|abc-)"$/) } @cases;
-run_cases('booleans, text and uuid');
+
+# a domain's constraints are for its input function, what is no label is not
+my @no_labels = ('angry', 'FINE', 'fine ', ' fine', 'x' x 62, 'x' x 64, 'x' x 1000, 'ü' x 32, "fine\t");
+add_strings('mood', 1, @labels, @no_labels);
+add('mood', 1, qw(1 true {} ["fine"]));
+add_strings('calm_mood', 0, @labels);
+add_strings('calm_mood', 1, @no_labels);
+run_cases('booleans, text, uuid and enums');
+
+# A label is found as soon as it is there, and under its new name; its own transaction may not use it.
+is(query(<<'END'), "55P04|f\n|t\n22P02|t\n|t", 'enums follow ALTER TYPE');
+BEGIN;
+ALTER TYPE mood ADD VALUE 'angry';
+SELECT state, is_fast FROM actual('"angry"', 'mood'::regtype, -1);
+COMMIT;
+SELECT state, is_fast FROM actual('"angry"', 'mood'::regtype, -1);
+ALTER TYPE mood RENAME VALUE 'angry' TO 'calm';
+SELECT state, is_fast FROM actual('"angry"', 'mood'::regtype, -1);
+SELECT state, is_fast FROM actual('"calm"', 'mood'::regtype, -1);
+END
 
 # ---- every string for every type ---------------------------------------------------------------
 

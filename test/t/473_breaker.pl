@@ -43,12 +43,14 @@ sub expected
 	return ($letters, length $pattern);
 }
 
-# Bad by their JSON (found without an error), by a trigger (raised), or by turns.
+# Bad by their JSON (found at once, without an error), by a unique index (found when later
+# messages were taken already), by a trigger (raised), or by turns.
 sub value_of
 {
 	my ($at, $letter, $kind) = @_;
 	return qq({"id": $at}) if $letter eq 'g';
-	return $kind eq 'soft' || ($kind eq 'mixed' && $at % 3) ? 'secret' : qq({"id": -@{[$at + 1]}});
+	return qq({"id": $at, "u": 1}) if $kind eq 'late' && $at % 3;
+	return $kind eq 'late' || $kind eq 'soft' || ($kind eq 'mixed' && $at % 3) ? 'secret' : qq({"id": -@{[$at + 1]}});
 }
 
 sub produce
@@ -68,12 +70,13 @@ sub check_run
 	my ($letters, $end) = expected($pattern, $limit);
 	my $stops = $end < length $pattern;
 	my ($out, $err);
-	query(qq{CREATE TABLE $p (id int);
+	query(qq{CREATE TABLE $p (id int, u int UNIQUE);
+		INSERT INTO $p VALUES (NULL, 1);
 		CREATE TRIGGER t AFTER INSERT ON $p FOR EACH ROW EXECUTE FUNCTION refuse();
 		SELECT kafka_ingest.create_pipeline('$p', topic => '$topic', target => '$p', paused => true $options)});
 	$node->psql('postgres', "CALL kafka_ingest.run('$p')", stdout => \$out, stderr => \$err);
 	is( query(qq{SELECT state, reason, messages, loaded, dead_letters, (SELECT next_offset FROM kafka_ingest.partition_status WHERE pipeline = '$p'),
-			(SELECT count(*) FROM $p), (SELECT count(*) FROM kafka_ingest.dead_letters WHERE pipeline = '$p') FROM kafka_ingest.status WHERE pipeline = '$p'}),
+			(SELECT count(id) FROM $p), (SELECT count(*) FROM kafka_ingest.dead_letters WHERE pipeline = '$p') FROM kafka_ingest.status WHERE pipeline = '$p'}),
 		join('|', $stops ? ('stopped', 'error_ratio') : ('paused', ''), $end, $end - $letters, $letters, $end, $end - $letters, $letters),
 		"$name: " . ($stops ? "stops at $end" : 'does not stop') . " with $letters letters");
 	like($err, qr/stopped: error_ratio\n.*partition 0, offset $end cannot/, '... and run() says where') if $stops;
@@ -100,7 +103,7 @@ my %patterns = (
 foreach my $name (sort keys %patterns)
 {
 	my ($pattern, $options, $limit) = @{ $patterns{$name} };
-	foreach my $kind (qw(soft mixed))
+	foreach my $kind (qw(soft late mixed))
 	{
 		my $topic = produce($pattern, $kind);
 		check_run("$name, $kind, batches of $_", $topic, $pattern, $limit, "$options, batch_max_messages => $_") foreach 10_000, 100;
@@ -108,12 +111,12 @@ foreach my $name (sort keys %patterns)
 }
 
 # Stretches of different error rates, and batches that end anywhere.
-foreach my $round (1 .. 6)
+foreach my $round (1 .. 9)
 {
 	my $pattern = join '', map { my $rate = rand; join '', map { rand() < $rate ? 'b' : 'g' } 1 .. int(rand 700) } 1 .. 6;
 	my $limit = 300 + int(rand 400);
 	my $size = 1 + int(rand 400);
-	check_run("by chance $round, at most $limit, batches of $size", produce($pattern, $round == 6 ? 'raised' : 'mixed'), $pattern, $limit,
+	check_run("by chance $round, at most $limit, batches of $size", produce($pattern, $round == 9 ? 'raised' : $round > 5 ? 'late' : 'mixed'), $pattern, $limit,
 		sprintf ', max_error_ratio => %.3f, batch_max_messages => %d', $limit / 1000, $size);
 }
 
