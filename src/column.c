@@ -30,6 +30,7 @@
 #include "compat.h"
 #include "decimal.h"
 #include "enum_label.h"
+#include "fault.h"
 #include "hex.h"
 #include "stage.h"
 #include "text.h"
@@ -273,6 +274,9 @@ ki_column_take_text(KiColumn *column, const char *string, int len,
 		return input_text(column, string, len, value, fault);
 	if (result == KI_CONVERT_TAKEN)
 		return true;
+	if (sqlerrcode == ERRCODE_STRING_DATA_RIGHT_TRUNCATION)
+		return ki_fault_set(fault, sqlerrcode, KI_STAGE_MAP,
+							ki_error_condition(sqlerrcode));
 	return sqlerrcode == ERRCODE_INVALID_TEXT_REPRESENTATION ?
 		invalid(column, fault) : out_of_range(column, sqlerrcode, fault);
 }

@@ -1,12 +1,15 @@
 /*
  * convert.c
- *	  Which type has a converter, and those of text, boolean and uuid.
+ *	  Which type has a converter, and those of text, boolean, uuid and inet.
  */
 #include "postgres.h"
+
+#include <sys/socket.h>
 
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/inet.h"
 #include "utils/uuid.h"
 
 #include "compat.h"
@@ -22,8 +25,20 @@ convert_text(const char *string, int len, int32 typmod, Datum *value,
 }
 
 /*
- * varchar(n), as long as nothing has to be cut or refused.
+ * The bytes of a string's first characters; -1: there are more than blanks
+ * behind them, which cannot be cut off.
  */
+static int
+clip(const char *string, int len, int most)
+{
+	int			bytes = pg_mbcharcliplen(string, len, most);
+
+	for (int i = bytes; i < len; i++)
+		if (string[i] != ' ')
+			return -1;
+	return bytes;
+}
+
 static KiConvertResult
 convert_varchar(const char *string, int len, int32 typmod, Datum *value,
 				int *sqlerrcode)
@@ -31,10 +46,70 @@ convert_varchar(const char *string, int len, int32 typmod, Datum *value,
 	int			most = typmod - VARHDRSZ;
 
 	/* The bytes are counted first: there are never fewer than characters. */
-	if (typmod >= (int32) VARHDRSZ && len > most &&
-		pg_mbstrlen_with_len(string, len) > most)
-		return KI_CONVERT_UNSURE;
+	if (typmod >= (int32) VARHDRSZ && len > most)
+		len = clip(string, len, most);
+	if (len < 0)
+	{
+		*sqlerrcode = ERRCODE_STRING_DATA_RIGHT_TRUNCATION;
+		return KI_CONVERT_REFUSED;
+	}
 	return convert_text(string, len, typmod, value, sqlerrcode);
+}
+
+/*
+ * char(n): what is missing is blank.
+ */
+static KiConvertResult
+convert_bpchar(const char *string, int len, int32 typmod, Datum *value,
+			   int *sqlerrcode)
+{
+	KiConvertResult result = convert_varchar(string, len, typmod, value,
+											 sqlerrcode);
+	text	   *padded;
+	int			missing;
+
+	if (result != KI_CONVERT_TAKEN || typmod < (int32) VARHDRSZ)
+		return result;
+	padded = (text *) DatumGetPointer(*value);
+	len = VARSIZE(padded) - VARHDRSZ;
+	missing = typmod - VARHDRSZ - pg_mbstrlen_with_len(string, len);
+	if (missing > 0)
+	{
+		padded = repalloc(padded, VARHDRSZ + len + missing);
+		memset(VARDATA(padded) + len, ' ', missing);
+		SET_VARSIZE(padded, VARHDRSZ + len + missing);
+	}
+	*value = PointerGetDatum(padded);
+	return KI_CONVERT_TAKEN;
+}
+
+/*
+ * The server's own reading of addresses, which does not raise.
+ */
+static KiConvertResult
+convert_inet(const char *string, int len, int32 typmod, Datum *value,
+			 int *sqlerrcode)
+{
+	char		address[64];	/* longer ones are mere zeros, or none */
+	inet	   *result;
+	int			bits;
+
+	if (len >= (int) sizeof(address))
+		return KI_CONVERT_UNSURE;
+	memcpy(address, string, len);
+	address[len] = '\0';
+	result = palloc0(sizeof(inet));
+	ip_family(result) = strchr(address, ':') ? PGSQL_AF_INET6 : PGSQL_AF_INET;
+	bits = pg_inet_net_pton(ip_family(result), address, ip_addr(result), -1);
+	if (bits < 0 || bits > ip_maxbits(result))
+	{
+		*sqlerrcode = ERRCODE_INVALID_TEXT_REPRESENTATION;
+		return KI_CONVERT_REFUSED;
+	}
+	ip_bits(result) = bits;
+	SET_INET_VARSIZE(result);
+	*value = InetPGetDatum(result);
+	return KI_CONVERT_TAKEN;
 }
 
 static KiConvertResult
@@ -125,6 +200,10 @@ ki_convert_find(Oid type)
 			return convert_text;
 		case VARCHAROID:
 			return convert_varchar;
+		case BPCHAROID:
+			return convert_bpchar;
+		case INETOID:
+			return convert_inet;
 		case UUIDOID:
 			return convert_uuid;
 		case DATEOID:

@@ -68,8 +68,8 @@ query($functions);
 # ---- how cases are written ----------------------------------------------------------------
 
 my @types = ('int2', 'int4', 'int8', 'float4', 'float8', 'numeric', 'numeric(10,2)', 'numeric(5,0)', 'numeric(3,5)', 'numeric(3,-2)', 'numeric(1000,70)',
-	'bool', 'text', 'varchar', 'varchar(5)', 'bpchar(5)', 'date', 'timestamp', 'timestamptz', 'timestamp(0)', 'timestamp(3)', 'timestamptz(0)', 'timestamptz(3)',
-	'uuid', 'json', 'jsonb', 'mood', 'calm_mood');
+	'bool', 'text', 'varchar', 'varchar(5)', 'bpchar', 'bpchar(5)', 'date', 'timestamp', 'timestamptz', 'timestamp(0)', 'timestamp(3)', 'timestamptz(0)', 'timestamptz(3)',
+	'uuid', 'json', 'jsonb', 'inet', 'mood', 'calm_mood');
 my @labels = ('fine', 'tired', 'Fine', '', ' ', 'sehr müde', '漢字', 'a"b\\c', 'x' x 63);
 query('CREATE TYPE mood AS ENUM (' . join(', ', map { "'$_'" } @labels) . ");\nCREATE DOMAIN calm_mood AS mood CHECK (VALUE <> 'tired')");
 query('CREATE TABLE shapes (' . join(', ', map { qq("$_" $_) } @types) . ')');
@@ -245,13 +245,15 @@ add('bool', 0, qw(2 -1 1.0 [] {}));
 my $letters = "abc \t\n\"\\/äößéЖ漢字😀\x{7f}\x{80}\x{10ffff}";
 my @texts = ('', 'a', ' ', 'abcde', 'abcdef', 'abcde ', 'abcde   ', 'äöüßé', 'äöüßéx', '漢字漢字漢', '😀😀😀😀😀', '😀😀😀😀😀😀', 'x' x 100_000, '漢' x 30_000,
 	map { join '', map { substr $letters, rand length $letters, 1 } 1 .. rand 12 } 1 .. 300);
-foreach my $type ('text', 'varchar', 'varchar(5)', 'bpchar(5)', 'json')
+foreach my $type ('text', 'varchar', 'varchar(5)', 'bpchar', 'bpchar(5)', 'json')
 {
-	add_strings($type, $type =~ /\(/ ? undef : 1, @texts);
-	add($type, $type =~ /\(/ ? undef : 1, qw(1 -1.50e3 true false [1,2] {"a":1}), '{ "b" : [ 1 , "ä" ] }', '"\u00e4\ud83d\ude00\n\"\\\/"');
+	add_strings($type, 1, @texts);
+	add($type, 1, qw(1 -1.50e3 true false [1,2] {"a":1}), '{ "b" : [ 1 , "ä" ] }', '"\u00e4\ud83d\ude00\n\"\\\/"');
 }
-add_strings('varchar(5)', 1, '', 'abcde', 'äöüßé', '😀😀😀😀😀');
-add_strings('varchar(5)', 0, 'abcdef', 'abcde ', 'äöüßéx');
+foreach my $type ('varchar(5)', 'bpchar(5)')
+{
+	add_strings($type, 1, '', ' ', 'ab', 'abcde', 'äöüßé', '😀😀', '😀😀😀😀😀', 'abcdef', 'abcde ', 'ab    ', 'äöüßé   ', 'äöüßéx', 'äöüßé x', 'abcde' . ' ' x 1000, "abcde\t", "abcde\x{a0}");
+}
 
 sub hex_digits { my ($count) = @_; return join '', map { pick(0 .. 9, 'a' .. 'f', 'A' .. 'F') } 1 .. $count }
 my @uuids = map { join '-', map { hex_digits($_) } 8, 4, 4, 4, 12 } 1 .. 200;
@@ -266,6 +268,17 @@ add('mood', 1, qw(1 true {} ["fine"]));
 add_strings('calm_mood', 0, @labels);
 add_strings('calm_mood', 1, @no_labels);
 run_cases('booleans, text, uuid and enums');
+
+# ---- addresses ---------------------------------------------------------------------------------
+
+my @addresses = ('0.0.0.0', '255.255.255.255', '10.1.2.3', '10.1.2.3/8', '10.1.2.3/32', '10.1.2.3/0', '10.1', '10', '010.001.2.3', '10.1.2.3/08', '10.1.2.3 ', ' 10.1.2.3', '10.1.2.256', '10.1.2.3/33', '10.1.2.3.4', '10.1.2.',
+	'10..2.3', '1.2.3.4/', '1.2.3.4/a', '0x0a010203', '::', '::1', '::1/128', '::1/129', 'fe80::1%eth0', '2001:db8::ff00:42:8329/64', '2001:db8:0:0:0:0:0:1', '1:2:3:4:5:6:7:8:9', '1:2:3:4:5:6:7', '::ffff:10.1.2.3', '::ffff:10.1.2.3/96',
+	'::10.1.2.300', '12345::', ':', ':::', '1::2::3', 'g::', '', 'localhost', '1/2/3', '-1.2.3.4', '1.2.3.4/-1', 'ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255/128');
+my @usual = map { (join('.', map { int rand 256 } 1 .. 4) . pick('', '/' . int rand 33), join(':', map { sprintf '%x', rand 65536 } 1 .. 8) . pick('', '/' . int rand 129)) } 1 .. 300;
+add_strings('inet', 1, @addresses, @usual, map { mutated(pick(@usual, @addresses), '0123456789.:/abfg ') } 1 .. 2000);
+add_strings('inet', 0, '0' x 100 . '1.2.3.4', '1' x 64);
+add('inet', 1, qw(1 10.1 -1 true {} [1]));
+run_cases('addresses');
 
 # A label is found as soon as it is there, and under its new name; its own transaction may not use it.
 is(query(<<'END'), "55P04|f\n|t\n22P02|t\n|t", 'enums follow ALTER TYPE');
