@@ -13,6 +13,7 @@ import time
 
 from processes import MemoryWatch, cpu_seconds, is_alive, memory_kb
 from server import BenchError
+from workloads import BAD_EVERY, bad_messages, expect_good
 
 TABLE = "target"
 
@@ -28,6 +29,11 @@ class Load:
         self.directory = directory
         self.topic = workload.topic()
         self.ends = topics.fill(self.topic, workload.template, workload.first, count)
+        self.bad_ends = {kind: topics.fill_given(self.bad_topic(kind), bad_messages(kind, workload.first, count), count)
+                         for kind in workload.bad}
+
+    def bad_topic(self, kind):
+        return f"{self.topic}_{kind}"
 
     def file(self, form):
         return os.path.join(self.directory, f"{self.workload.name}.{form}")
@@ -38,6 +44,13 @@ class Load:
 
     def verify(self):
         self.server.verify(self.workload, TABLE, self.workload.first, self.count)
+
+    def verify_bad(self, pipeline):
+        """Of messages with bad ones among them: the others are rows, and these are dead letters."""
+        self.server.verify(self.workload, TABLE, self.workload.first, self.count, expect_good)
+        letters = self.server.value("SELECT dead_letters FROM kafka_ingest.status WHERE pipeline = %s", pipeline)
+        if letters != self.count // BAD_EVERY:
+            raise BenchError(f"{pipeline}: {letters} dead letters of {self.count} messages")
 
     def make_files(self):
         """From a table that was loaded and verified: the rows for COPY, in the order they have there."""
@@ -124,15 +137,16 @@ class Pipeline:
                          "decode_ms", "map_ms", "write_ms"], values + stages))
 
     def drop(self):
-        self.server.execute("SELECT kafka_ingest.drop_pipeline(%s)", self.name)
+        self.server.execute("SELECT kafka_ingest.drop_pipeline(%s, discard => true)", self.name)
         self.server.await_condition("the workers' end", lambda: not any(map(is_alive, self.pids)))
 
 
-def kafka_ingest(load, workers=1):
+def kafka_ingest(load, workers=1, bad=None):
+    """bad: the way in which some of the messages are bad; None: none is."""
     server = load.server
     load.prepare()
     pipeline = Pipeline(server, workers)
-    pipeline.create(load.topic, load.workload.mapping)
+    pipeline.create(load.bad_topic(bad) if bad else load.topic, load.workload.mapping)
     wal, started = server.wal_position(), time.time()
     with MemoryWatch() as watch:
         pipeline.resume()
@@ -143,8 +157,11 @@ def kafka_ingest(load, workers=1):
     cpu = sum(map(cpu_seconds, pipeline.pids))
     high_water = max(memory_kb(pid, "VmHWM") for pid in pipeline.pids)
     batches = pipeline.batch_times()
-    load.verify()
-    server.verify_positions(pipeline.name, load.ends)
+    if bad:
+        load.verify_bad(pipeline.name)
+    else:
+        load.verify()
+    server.verify_positions(pipeline.name, load.bad_ends[bad] if bad else load.ends)
     pipeline.drop()
     seconds, more = commits(load, started)
     return load.result(seconds, cpu, wal, **more, peak_private_kb=watch.peak_kb, vm_hwm_kb=high_water,
@@ -216,4 +233,5 @@ def contenders_of(workload):
     """Functions by name, kafka_ingest first: in the first round its rows become COPY's files."""
     ingest = {"kafka_ingest" if workers == 1 else f"kafka_ingest_{workers}":
               functools.partial(kafka_ingest, workers=workers) for workers in workload.workers}
+    ingest |= {f"kafka_ingest_{kind}": functools.partial(kafka_ingest, bad=kind) for kind in workload.bad}
     return ingest | {name: RIVALS[name] for name in workload.rivals}

@@ -2,7 +2,7 @@
 # Measures kafka_ingest against COPY and against a loader in Python, side by side, on a real Apache
 # Kafka. README.md says what is measured and how.
 #
-#   bash test/bench/run.sh [quick|full] [WORKLOAD ...]    W1 W2 W5 W6 W7 W8 W10 profile; default: all
+#   bash test/bench/run.sh [quick|full] [WORKLOAD ...]    W1 W2 W5 W6 W7 W8 W9 W10 profile; default: all
 #   bash test/bench/run.sh profile [WORKLOAD ...]         kafka_ingest alone, with perf: W1, W1-key, W2
 #
 # Results go to a directory of their own in the cache; those of a full run of everything also to

@@ -7,6 +7,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from server import BenchError
 
 PARTITIONS = 4
+SET = 500               # messages in a partition by turns
 
 
 class Topics:
@@ -37,10 +38,25 @@ class Topics:
 
     def fill(self, name, template, first, count):
         """Makes and fills a topic unless it is there; returns its ends."""
+        return self._filled(name, count, lambda: self.await_producer(
+            self.start_producer(name, template, "--from", first, "--count", count), name))
+
+    def fill_given(self, name, messages, count):
+        """The same with messages that were made already, by the same turns."""
+        def produce():
+            producer = subprocess.Popen([self.tool, "produce-stdin", self.brokers, name], stdin=subprocess.PIPE,
+                                        stdout=subprocess.DEVNULL, text=True)
+            for i, message in enumerate(messages):
+                producer.stdin.write(f"{i // SET % PARTITIONS}\t\\N\t{message}\n")
+            producer.stdin.close()
+            self.await_producer(producer, name)
+        return self._filled(name, count, produce)
+
+    def _filled(self, name, count, produce):
         ends = self.ends(name)
         if not ends:
             self.create([name], PARTITIONS)
-            self.await_producer(self.start_producer(name, template, "--from", first, "--count", count), name)
+            produce()
             ends = self.ends(name)
         if sum(ends.values()) != count:
             raise BenchError(f"topic {name} has {sum(ends.values())} messages, not {count}")

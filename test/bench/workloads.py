@@ -31,6 +31,7 @@ class Workload:
     partition_by: str = None
     partitions: int = 0
     workers: tuple = (1,)   # numbers of workers to compare
+    bad: tuple = ()         # names of BAD to compare: the same messages, but BAD_EVERY-th ones bad
     rivals: tuple = ("copy_text", "copy_binary", "python")
     python_floor: float = None  # of COPY text's rate; below it a round says nothing
 
@@ -59,6 +60,27 @@ def sum_of_numbers(first, count):
     return count * (2 * first + count - 1) // 2
 
 
+TINY_MADE = '{"category":"option%d","value":%s}'
+# Ways to be bad by the columns and the key of tiny messages: what stands for message number %d. The
+# unique violation repeats the value of an earlier message of its partition.
+BAD = {
+    "undecodable": lambda number: TINY_MADE % (number % 10 + 1, str(number) + ","),
+    "wrong_type": lambda number: TINY_MADE % (number % 10 + 1, '"x"'),
+    "unique": lambda number: TINY_MADE % (number % 10 + 1, number - 37),
+}
+BAD_EVERY = 100
+
+
+def is_bad(number):
+    return number % BAD_EVERY == 50
+
+
+def bad_messages(kind, first, count):
+    """All messages, as produced for this way to be bad."""
+    for number in range(first, first + count):
+        yield BAD[kind](number) if is_bad(number) else TINY_MADE % (number % 10 + 1, number)
+
+
 TINY_COLUMNS = [("category", "text"), ("value", "bigint")]
 TINY_CHECKS = "count(*), count(DISTINCT value), sum(value), sum(substr(category, 7)::int)"
 
@@ -66,6 +88,12 @@ TINY_CHECKS = "count(*), count(DISTINCT value), sum(value), sum(substr(category,
 def expect_tiny(first, count):
     options = sum(number % 10 + 1 for number in range(first, first + count))
     return (count, count, sum_of_numbers(first, count), options)
+
+
+def expect_good(first, count):
+    """Of tiny messages with bad ones among them."""
+    good = [number for number in range(first, first + count) if not is_bad(number)]
+    return (len(good), len(good), sum(good), sum(number % 10 + 1 for number in good))
 
 
 ORDER_COLUMNS = [
@@ -118,6 +146,7 @@ LOADING = [
            mapping='{"payload": "@raw"}', rivals=("copy_text", "copy_binary")),
     tiny("W8", "tiny messages, primary key, 1 and 2 workers", key="value", workers=(1, 2),
          rivals=()),
+    tiny("W9", "tiny messages, primary key, 1 % bad and none", key="value", rivals=(), bad=tuple(BAD)),
     tiny("W10", "tiny messages into 24 partitions by value", partition_by="value", partitions=24,
          rivals=("copy_text", "copy_binary")),
 ]
