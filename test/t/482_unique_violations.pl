@@ -96,6 +96,7 @@ sub check_rows
 		my $refused = query(q{SELECT message_offset, sqlstate, constraint_name, error FROM refused ORDER BY message_offset}) =~ s/\bo(\d+)(?=\b|_)/t$1/gr;
 		is( query(qq{SELECT message_offset, sqlstate, constraint_name, error FROM kafka_ingest.dead_letters
 				WHERE pipeline = '$t' AND sqlstate LIKE '23%' ORDER BY id}), $refused, 'the same errors, as letters in order');
+		isnt($refused, '', '... some of which there are');
 		my $others = grep { !ref } @$rows;
 		my $count = @values;
 		is( query(qq{SELECT messages, loaded + dead_letters, dead_letters = $others + (SELECT count(*) FROM refused) FROM kafka_ingest.status WHERE pipeline = '$t'}),
@@ -154,7 +155,7 @@ check_rows('partitions', q{CREATE TABLE T (v int, k int, id int, PRIMARY KEY (id
 check_rows('a trigger per row, and a foreign key to itself', q{CREATE TABLE T_log (n serial, id int);
 	CREATE TABLE T (id int PRIMARY KEY, parent int REFERENCES T, u int UNIQUE);
 	CREATE TRIGGER n AFTER INSERT ON T FOR EACH ROW EXECUTE FUNCTION note_row('T_log')},
-	[ map { { id => $_ % 7 ? $_ : $_ - 7, parent => $_ % 5 ? 1 : undef, u => $_ } } 1 .. 2000 ],
+	[ map { { id => $_ % 7 ? $_ : $_ - 1, parent => $_ % 5 ? 1 : undef, u => $_ } } 1 .. 2000 ],
 	check => ['SELECT n, id FROM (SELECT row_number() OVER (ORDER BY n) AS n, id FROM T_log) q']);
 check_rows('a foreign key to a refused row', 'CREATE TABLE T (id int PRIMARY KEY, u int UNIQUE, parent int REFERENCES T)',
 	[ { id => 1, u => 1 }, { id => 2, u => 1 }, { id => 3, u => 3, parent => 2 }, { id => 4, u => 4, parent => 1 }, { id => 4, u => 5, parent => 2 } ], fails => 1, options => ', max_error_ratio => 1');
@@ -169,7 +170,7 @@ check_rows('a trigger before the row of a partition', q{CREATE TABLE T_log (id i
 # ---- beside other faults ---------------------------------------------------------------------------
 
 check_rows('other faults in between', 'CREATE TABLE T (id int PRIMARY KEY, v int NOT NULL CONSTRAINT small CHECK (v < 4000))',
-	[ map { $_ % 11 == 0 ? 'no JSON' : $_ % 13 == 0 ? '{"id": "x"}' : { id => $_ % 7 ? $_ : $_ - 7, v => $_ } } 1 .. 3000 ]);
+	[ map { $_ % 11 == 0 ? 'no JSON' : $_ % 13 == 0 ? '{"id": "x"}' : { id => $_ % 7 ? $_ : $_ - 1, v => $_ } } 1 .. 3000 ]);
 
 my $same = [ map { { id => int($_ / 10), v => $_ } } 1 .. 100 ];
 my $retried = check_rows('most of them', 'CREATE TABLE T (id int PRIMARY KEY, v int)', $same, options => ', max_error_ratio => 1');
