@@ -36,7 +36,7 @@ our @KINDS = (
 	[ oversized => 1 ],    # amount is out of range
 	[ empty     => 0 ],    # null for a NOT NULL column
 	[ twin      => 0 ],    # the id of the message before it
-	[ unknown   => 0 ],    # an enum's input function raises
+	[ unknown   => 0 ],    # an enum has no such label
 	[ negative  => 0 ]);   # violates a CHECK
 
 # And a rare one: violates a foreign key, which is found at the end of the statement

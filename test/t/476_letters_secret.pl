@@ -59,7 +59,7 @@ is(query(q{SELECT string_agg(message_offset || ' ' || sqlstate, ', ' ORDER BY me
 my $marked = query(q{SELECT string_agg(message_offset || ' ' || (convert_from(value, 'UTF8') LIKE '%4711%') || (convert_from(key, 'UTF8') LIKE '%4711%')
 	|| (headers[1]::text LIKE '%4711%'), ', ' ORDER BY message_offset) FROM kafka_ingest.dead_letters}, 'alice');
 is($marked, join(', ', map { "$_ truetruetrue" } 1, 2, 3, 5, 6, 7, 8), 'the owner sees messages');
-is(query(q{SELECT string_agg(message_offset::text, ' ' ORDER BY message_offset) FROM kafka_ingest.dead_letters WHERE error LIKE '%4711%'}, 'alice'), '2 3 5 7', '... and whole errors');
+is(query(q{SELECT string_agg(message_offset::text, ' ' ORDER BY message_offset) FROM kafka_ingest.dead_letters WHERE error LIKE '%4711%'}, 'alice'), '3 5 7', '... and whole errors, where there were some');
 like(query(q{SELECT error FROM kafka_ingest.dead_letters WHERE message_offset = 3}, 'alice'), qr/^text raise \w+\nDETAIL:  detail raise \w+$/, '... with their detail');
 is(query('SELECT count(*) FROM kafka_ingest.dead_letters'), 7, 'a superuser, too');
 foreach my $role (qw(watcher bob))
