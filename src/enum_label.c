@@ -9,6 +9,7 @@
 #include "access/transam.h"
 #include "catalog/pg_enum.h"
 #include "storage/procarray.h"
+#include "utils/catcache.h"
 #include "utils/syscache.h"
 
 #include "enum_label.h"
@@ -23,28 +24,61 @@ is_committed(HeapTuple tuple)
 		(!TransactionIdIsInProgress(xmin) && TransactionIdDidCommit(xmin));
 }
 
+/*
+ * Find a label among all of its type, which are in the order of an index over
+ * (type, label).  Asking the cache for one that is not there would leave an
+ * entry for it, for each other one that comes.
+ */
+static HeapTuple
+find_label(const CatCList *labels, const char *label)
+{
+	int			low = 0;
+	int			high = labels->n_members;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+		HeapTuple	tuple = &labels->members[middle]->tuple;
+		int			order = strcmp(label, NameStr(((Form_pg_enum) GETSTRUCT(tuple))->enumlabel));
+
+		if (order == 0)
+			return tuple;
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}
+
 KiConvertResult
 ki_enum_label_convert(Oid type, const char *string, int len, Datum *value,
 					  int *sqlerrcode)
 {
 	char		label[NAMEDATALEN];
-	HeapTuple	tuple = NULL;
-	bool		is_safe;
+	KiConvertResult result = KI_CONVERT_UNSURE;
+	CatCList   *labels;
+	HeapTuple	tuple;
 
-	if (len < NAMEDATALEN)
-	{
-		memcpy(label, string, len);
-		label[len] = '\0';
-		tuple = SearchSysCache2(ENUMTYPOIDNAME, ObjectIdGetDatum(type),
-								CStringGetDatum(label));
-	}
-	if (!HeapTupleIsValid(tuple))
+	if (len >= NAMEDATALEN)
 	{
 		*sqlerrcode = ERRCODE_INVALID_TEXT_REPRESENTATION;
 		return KI_CONVERT_REFUSED;
 	}
-	is_safe = is_committed(tuple);
-	*value = ObjectIdGetDatum(((Form_pg_enum) GETSTRUCT(tuple))->oid);
-	ReleaseSysCache(tuple);
-	return is_safe ? KI_CONVERT_TAKEN : KI_CONVERT_UNSURE;
+	memcpy(label, string, len);
+	label[len] = '\0';
+	labels = SearchSysCacheList1(ENUMTYPOIDNAME, ObjectIdGetDatum(type));
+	tuple = labels->ordered ? find_label(labels, label) : NULL;
+	if (tuple && is_committed(tuple))
+	{
+		*value = ObjectIdGetDatum(((Form_pg_enum) GETSTRUCT(tuple))->oid);
+		result = KI_CONVERT_TAKEN;
+	}
+	else if (!tuple && labels->ordered)
+	{
+		*sqlerrcode = ERRCODE_INVALID_TEXT_REPRESENTATION;
+		result = KI_CONVERT_REFUSED;
+	}
+	ReleaseCatCacheList(labels);
+	return result;
 }

@@ -274,7 +274,7 @@ write_values(KiJsonbBuilder *builder, JEntry *entries, uint32 nfields,
  */
 static void
 write_known_object(KiJsonbBuilder *builder, const KiJsonToken *object,
-				   const KiJsonShape *shape)
+				   KiJsonShape *shape)
 {
 	const KiJsonToken *list = builder->tokens.list;
 	const KiJsonToken *name = object + 1;
@@ -283,6 +283,7 @@ write_known_object(KiJsonbBuilder *builder, const KiJsonToken *object,
 	JEntry	   *entries = open_container(builder, nfields | JB_FOBJECT,
 										 nfields * 2);
 
+	shape->misses = 0;
 	for (uint32 i = 0; i < nfields; i++)
 	{
 		values[i] = name + 1 - list;

@@ -102,17 +102,29 @@ close_pipe(KiSource *source)
 }
 
 /*
+ * Is this one of our own workers at its end?  It leaves without the exit
+ * functions of the C library, and without deleting contexts.
+ */
+static bool
+leaves_at_once(void)
+{
+	return proc_exit_inprogress && MyBgworkerEntry &&
+		strcmp(MyBgworkerEntry->bgw_library_name, "kafka_ingest") == 0;
+}
+
+/*
  * Give back everything that is not PostgreSQL's.  Raises nothing.  At the end
- * of a background worker nothing is done: the kernel takes it all back at
- * once, and nobody has to wait.  Other processes run the C library's exit
- * functions, OpenSSL's too, so the client's threads must be gone by then.
+ * of a worker of ours nothing is done: the kernel takes it all back at once,
+ * and nobody has to wait.  Other processes, background workers of others
+ * among them, run the C library's exit functions, OpenSSL's too, so the
+ * client's threads must be gone by then.
  */
 static void
 destroy_source(void *arg)
 {
 	KiSource   *source = arg;
 
-	if (proc_exit_inprogress && MyBgworkerEntry)
+	if (leaves_at_once())
 		return;
 	ki_source_release_holdings(source);
 	ki_source_drop_taken(source);

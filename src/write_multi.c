@@ -85,7 +85,7 @@ typedef struct MultiWriter
 	PartitionTupleRouting *routing;
 	BulkInsertState bulk;
 	CommandId	command;
-	CommandId	flushed_by;		/* not later than any of the rows */
+	CommandId	flushed_by;		/* no row of the flush is of a later one */
 	Leaf	   *plain;			/* the target, if it is no partitioned table */
 	int			nrows;			/* waiting in all leaves */
 	int64		nflushed;		/* rows written before these */
@@ -162,7 +162,8 @@ enter_leaf(MultiWriter *writer, Leaf *leaf, ResultRelInfo *rel)
 {
 	check_leaf(rel->ri_RelationDesc);
 	leaf->rel = rel;
-	leaf->unique = writer->base.may_refuse ? ki_unique_indexes(rel) : NIL;
+	leaf->unique = writer->base.may_refuse ?
+		ki_unique_indexes(rel, writer->root) : NIL;
 	leaf->checks = NULL;
 	/* COPY's own place for the same thing, and COPY has no part in this */
 	rel->ri_CopyMultiInsertBuffer = (struct CopyMultiInsertBuffer *) leaf;

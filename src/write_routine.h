@@ -75,10 +75,12 @@ extern bool ki_checks_pass(KiChecks *checks, TupleTableSlot *slot,
 						   KiFault *fault);
 
 /*
- * The unique indexes of a table whose conflicts can be told without raising;
- * NIL: none.  In the current memory context.
+ * The unique indexes of a table, the target or a partition of it (root), whose
+ * conflicts can be told without raising; NIL: none.  In the current memory
+ * context.
  */
-extern List *ki_unique_indexes(const ResultRelInfo *rel);
+extern List *ki_unique_indexes(const ResultRelInfo *rel,
+							   const ResultRelInfo *root);
 
 /*
  * A row was put into all indexes, and some of them ("suspects", OIDs) met an

@@ -4,13 +4,15 @@
  *
  * Every index takes the row in any case and says whether it met an equal key.
  * Where it did, the index is looked at once more: an equal key of a row that
- * is there for certain refuses ours, which is deleted again, unseen by anybody.
- * What cannot be told for certain (somebody's transaction with that key is
- * still open, the equal row has just gone) is raised: the piece is undone, and
- * the row is tried alone, in INSERT's own way, which waits.
+ * is there for certain refuses ours, which is deleted again.  Nobody sees it;
+ * but who wants to insert that key, having deleted the other row, waits for our
+ * transaction's end.  What cannot be told for certain (somebody's transaction
+ * with that key is still open, the equal row has just gone) is raised: the
+ * piece is undone, and the row is tried alone, in INSERT's own way, which waits.
  *
  * Not where the row and its deletion would be decoded: a subscriber would meet
- * the conflict before the deletion.
+ * the conflict before the deletion.  Nor where triggers of users run behind the
+ * rows: they might take the equal row away before ours would have come.
  */
 #include "postgres.h"
 
@@ -20,6 +22,8 @@
 #include "catalog/catalog.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
 #include "executor/executor.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -54,13 +58,31 @@ can_be_told(Relation index)
 		index->rd_index->indisvalid && !index->rd_index->indisexclusion;
 }
 
+static bool
+has_trigger_behind(const ResultRelInfo *rel)
+{
+	for (int i = 0; rel->ri_TrigDesc && i < rel->ri_TrigDesc->numtriggers; i++)
+	{
+		const Trigger *trigger = &rel->ri_TrigDesc->triggers[i];
+
+		if (!trigger->tgisinternal &&
+			trigger->tgenabled != TRIGGER_DISABLED &&
+			TRIGGER_FOR_AFTER(trigger->tgtype) &&
+			TRIGGER_FOR_INSERT(trigger->tgtype))
+			return true;
+	}
+	return false;
+}
+
 List *
-ki_unique_indexes(const ResultRelInfo *rel)
+ki_unique_indexes(const ResultRelInfo *rel, const ResultRelInfo *root)
 {
 	Relation	heap = rel->ri_RelationDesc;
 	List	   *indexes = NIL;
 
-	if (heap->rd_rel->relam != HEAP_TABLE_AM_OID || RelationIsLogicallyLogged(heap))
+	if (heap->rd_rel->relam != HEAP_TABLE_AM_OID ||
+		RelationIsLogicallyLogged(heap) ||
+		has_trigger_behind(rel) || has_trigger_behind(root))
 		return NIL;
 	for (int i = 0; i < rel->ri_NumIndices; i++)
 		if (can_be_told(rel->ri_IndexRelationDescs[i]))

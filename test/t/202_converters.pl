@@ -280,6 +280,15 @@ add_strings('inet', 0, '0' x 100 . '1.2.3.4', '1' x 64);
 add('inet', 1, qw(1 10.1 -1 true {} [1]));
 run_cases('addresses');
 
+# What is no label leaves nothing behind
+my $cached = q{SELECT sum(total_bytes) FROM pg_backend_memory_contexts WHERE name = 'CacheMemoryContext'};
+is(query(<<"END") =~ s/^\n+//r, "40000\nt", 'unknown labels take no memory');
+SELECT FROM test_convert('"fine"', 'mood'::regtype, -1);
+CREATE TEMP TABLE cached AS SELECT ($cached) AS bytes;
+SELECT count(*) FROM generate_series(1, 40000) n, test_convert('"no ' || n || '"', 'mood'::regtype, -1) c WHERE c.state = '22P02' AND c.is_fast;
+SELECT ($cached) - (SELECT bytes FROM cached) < 2000000;
+END
+
 # A label is found as soon as it is there, and under its new name; its own transaction may not use it.
 is(query(<<'END'), "55P04|f\n|t\n22P02|t\n|t", 'enums follow ALTER TYPE');
 BEGIN;
