@@ -42,6 +42,7 @@ typedef struct KiRun
 	int			count;
 	int64		first_offset;
 	int64		last_offset;
+	int64		bytes;			/* of keys and values */
 } KiRun;
 
 /*

@@ -48,6 +48,17 @@ find_range(KiBatchReport *report, const KiRun *run)
 	return &report->ranges[k];
 }
 
+/* Bytes of the messages [first, end). */
+static int64
+count_bytes(const KiMessages *messages, int first, int end)
+{
+	int64		bytes = 0;
+
+	for (int i = first; i < end; i++)
+		bytes += messages->items[i].key_len + messages->items[i].value_len;
+	return bytes;
+}
+
 static void
 report_ranges(const KiMessages *messages, int applied, KiBatchReport *report)
 {
@@ -62,10 +73,9 @@ report_ranges(const KiMessages *messages, int applied, KiBatchReport *report)
 		range = find_range(report, run);
 		if (range)
 			range->last_offset = messages->items[end - 1].offset;
+		report->bytes += end == run->first + run->count ? run->bytes :
+			count_bytes(messages, run->first, end);
 	}
-	for (int i = 0; i < applied; i++)
-		report->bytes += messages->items[i].key_len +
-			messages->items[i].value_len;
 }
 
 void

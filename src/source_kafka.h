@@ -23,8 +23,7 @@
 /* A topic that is read, or asked about by its name. */
 typedef struct KiSourceTopic
 {
-	const char *name;			/* never freed before the source: messages and
-								 * barriers point to it */
+	const char *name;			/* lives as long as the source */
 	rd_kafka_topic_t *handle;	/* for metadata, and so that it is in the
 								 * statistics; NULL: not asked by name */
 	const rd_kafka_topic_t *seen;	/* as messages name it; NULL: not yet */
@@ -50,9 +49,8 @@ typedef struct KiReading
 } KiReading;
 
 /*
- * The most telling complaint of the library since all was well.  It becomes
- * trouble only when the connections are found to be bad: a broker may close
- * one for harmless reasons too.
+ * The most telling complaint of the library since all was well.  It is trouble
+ * only with bad connections: one may be closed for harmless reasons, too.
  */
 typedef struct KiComplaint
 {
@@ -99,7 +97,7 @@ struct KiSource
 	bool		wants_debug;	/* debug lines go to the log, too */
 	bool		has_old_scram;	/* SCRAM with a library too old for Kafka 4 */
 	int64		queue_bytes;	/* limit of the library's queue */
-	int			queue_messages; /* likewise */
+	int			queue_messages;
 	int			fetch_wait_ms;
 
 	rd_kafka_conf_t *conf;		/* until the client takes it */
@@ -137,6 +135,7 @@ struct KiSource
 typedef struct KiHolding
 {
 	KiMessages	messages;
+	rd_kafka_message_t **raw;	/* the library's */
 	KiSource   *source;			/* whose messages these are; NULL: none */
 	dlist_node	link;			/* in source->holdings */
 	MemoryContext headers_context;	/* of the header arrays */
@@ -167,7 +166,8 @@ extern bool ki_message_read_headers(const rd_kafka_message_t *raw,
 									KiMessage *message);
 
 /* source_kafka_release.c */
-extern bool ki_source_hand_over(KiSource *source, const KiMessages *messages);
+extern bool ki_source_hand_over(KiSource *source, rd_kafka_message_t *const *raw,
+								int count);
 extern void ki_source_end_release(KiSource *source);
 
 /* source_kafka_group.c */

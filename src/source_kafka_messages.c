@@ -24,9 +24,10 @@ destroy_messages(KiHolding *holding)
 {
 	KiMessages *messages = &holding->messages;
 
-	if (!holding->source || !ki_source_hand_over(holding->source, messages))
+	if (!holding->source ||
+		!ki_source_hand_over(holding->source, holding->raw, messages->count))
 		for (int i = 0; i < messages->count; i++)
-			rd_kafka_message_destroy(messages->items[i].handle);
+			rd_kafka_message_destroy(holding->raw[i]);
 	messages->count = 0;
 	messages->nruns = 0;
 	messages->bytes = 0;
@@ -63,6 +64,8 @@ ki_messages_create(int max_messages)
 	holding->messages.items = palloc_extended(sizeof(KiMessage) * max_messages,
 											  MCXT_ALLOC_HUGE);
 	holding->messages.max_messages = max_messages;
+	holding->raw = palloc_extended(sizeof(rd_kafka_message_t *) * max_messages,
+								   MCXT_ALLOC_HUGE);
 	holding->messages.max_runs = FIRST_RUNS;
 	holding->messages.runs = palloc(sizeof(KiRun) * FIRST_RUNS);
 	holding->headers_context = AllocSetContextCreate(CurrentMemoryContext,
@@ -118,11 +121,13 @@ ki_messages_add(KiMessages *messages)
 		run->partition = message->partition;
 		run->first = messages->count;
 		run->count = 0;
+		run->bytes = 0;
 		run->first_offset = message->offset;
 	}
 	messages->count++;
 	run->count++;
 	run->last_offset = message->offset;
+	run->bytes += message->key_len + message->value_len;
 }
 
 /* --- the parts of a message --- */

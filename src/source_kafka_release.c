@@ -143,12 +143,13 @@ reserve(KiSource *source, KiReleaser *releaser, int count)
  * Raises nothing.
  */
 bool
-ki_source_hand_over(KiSource *source, const KiMessages *messages)
+ki_source_hand_over(KiSource *source, rd_kafka_message_t *const *raw,
+					int count)
 {
 	KiReleaser *releaser = source->releaser;
 	bool		is_idle;
 
-	if (messages->count < FEWEST_MESSAGES)
+	if (count < FEWEST_MESSAGES)
 		return false;
 	if (releaser == NULL)
 		releaser = source->releaser = start_releaser(source);
@@ -157,12 +158,11 @@ ki_source_hand_over(KiSource *source, const KiMessages *messages)
 	pthread_mutex_lock(&releaser->lock);
 	is_idle = releaser->count == 0;
 	pthread_mutex_unlock(&releaser->lock);
-	if (!is_idle || !reserve(source, releaser, messages->count))
+	if (!is_idle || !reserve(source, releaser, count))
 		return false;
-	for (int i = 0; i < messages->count; i++)
-		releaser->list[i] = messages->items[i].handle;
+	memcpy(releaser->list, raw, sizeof(rd_kafka_message_t *) * count);
 	pthread_mutex_lock(&releaser->lock);
-	releaser->count = messages->count;
+	releaser->count = count;
 	pthread_cond_signal(&releaser->changed);
 	pthread_mutex_unlock(&releaser->lock);
 	return true;
