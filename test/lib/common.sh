@@ -209,7 +209,7 @@ build_ordinary()
 
 build_tool()
 {
-	run_logged "$1.tool.log" as_user make -C "$1/test/tools" || die "test/tools does not build"
+	run_logged "$1.tool.log" as_user make -C "$1/test/tools" PG_CONFIG="$pg_config" || die "test/tools does not build"
 	export KAFKA_TOOL=$1/test/tools/kafka_tool
 }
 
