@@ -10,6 +10,9 @@ use KafkaBroker;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+# what was freed is overwritten, so that using it does not go well by chance
+$ENV{MALLOC_PERTURB_} = 165;
+
 my $kafka = KafkaBroker->shared;
 my $node = IngestCluster->new('main');
 my $topic = $kafka->create_topic('foreign_worker');
