@@ -36,13 +36,12 @@ keep_fault(KiFault *kept, const KiFault *fault)
 	kept->constraint_name = copy_text(fault->constraint_name);
 }
 
-static bool
+static void
 stop(KiBatch *batch, int index, const char *reason, const KiFault *fault)
 {
 	batch->result->stop_reason = reason;
 	batch->result->applied = index;
 	keep_fault(&batch->result->fault, fault);
-	return false;
 }
 
 /*
@@ -78,15 +77,19 @@ whole_message(const KiBatch *batch, int index)
 	return message;
 }
 
-/* What keeps this message from becoming a letter; NULL: nothing. */
+/*
+ * What keeps this message from becoming a letter; NULL: nothing.  The breaker
+ * can tell only of letters that come in order.
+ */
 static const char *
-obstacle(KiBatch *batch, int index, int64 bytes)
+obstacle(KiBatch *batch, int index, int64 bytes, bool in_order)
 {
 	if (batch->is_retry)
 		return NULL;
 	if (strcmp(batch->pipeline->on_error, "stop") == 0)
 		return "bad_message";
-	if (ki_breaker_trips(&batch->breaker, batch->letters, batch->nletters, index))
+	if (in_order &&
+		ki_breaker_trips(&batch->breaker, batch->letters, batch->nletters, index))
 		return "error_ratio";
 	return is_full(batch, bytes) ? "dead_letters_full" : NULL;
 }
@@ -116,20 +119,32 @@ add_letter(KiBatch *batch, int index, const KiMessage *message,
 	batch->fates[index] = KI_FATE_DEAD;
 }
 
-bool
-ki_batch_bury(KiBatch *batch, int index, const KiFault *fault,
-			  const char *error)
+/* Returns the obstacle, if there is one, and has done nothing then. */
+static const char *
+try_bury(KiBatch *batch, int index, const KiFault *fault, const char *error,
+		 bool in_order)
 {
 	MemoryContext old = MemoryContextSwitchTo(batch->letter_context);
 	KiMessage	message = whole_message(batch, index);
 	int64		bytes = ki_letter_bytes(&message) + strlen(error ? error : fault->message);
-	const char *reason = obstacle(batch, index, bytes);
+	const char *reason = obstacle(batch, index, bytes, in_order);
 
 	MemoryContextSwitchTo(batch->batch_context);
-	if (reason)
-		(void) stop(batch, index, reason, fault);
-	else
+	if (!reason)
 		add_letter(batch, index, &message, fault, error, bytes);
+	MemoryContextSwitchTo(old);
+	return reason;
+}
+
+bool
+ki_batch_bury(KiBatch *batch, int index, const KiFault *fault,
+			  const char *error)
+{
+	const char *reason = try_bury(batch, index, fault, error, true);
+	MemoryContext old = MemoryContextSwitchTo(batch->batch_context);
+
+	if (reason)
+		stop(batch, index, reason, fault);
 	MemoryContextSwitchTo(old);
 	return reason == NULL;
 }
@@ -151,31 +166,19 @@ compare_letters(const void *a, const void *b)
 	return ((const KiLetter *) a)->index - ((const KiLetter *) b)->index;
 }
 
-/* As ki_batch_bury, but the breaker is asked when all are in order. */
-static bool
-add_refused(KiBatch *batch, const KiRefusal *refusal)
-{
-	int			index = ki_batch_message_of_row(batch, refusal->row);
-	MemoryContext old = MemoryContextSwitchTo(batch->letter_context);
-	KiMessage	message = whole_message(batch, index);
-	int64		bytes = ki_letter_bytes(&message) + strlen(refusal->error);
-	bool		fits = batch->is_retry || !is_full(batch, bytes);
-
-	MemoryContextSwitchTo(batch->batch_context);
-	if (fits)
-		add_letter(batch, index, &message, &refusal->fault, refusal->error, bytes);
-	MemoryContextSwitchTo(old);
-	return fits;
-}
-
 bool
 ki_batch_bury_refused(KiBatch *batch, int first, const List *refused)
 {
 	ListCell   *cell;
 
 	foreach(cell, refused)
-		if (!add_refused(batch, lfirst(cell)))
-		return false;
+	{
+		const KiRefusal *refusal = lfirst(cell);
+
+		if (try_bury(batch, ki_batch_message_of_row(batch, refusal->row),
+					 &refusal->fault, refusal->error, false))
+			return false;
+	}
 	qsort(batch->letters + first, batch->nletters - first, sizeof(KiLetter),
 		  compare_letters);
 	return batch->is_retry || !one_trips(batch, first);

@@ -355,7 +355,7 @@ static inline bool
 decode_key(const KiDocument *document, const KiMessage *message,
 		   KiRecord *record, KiFault *fault)
 {
-	if (!message->key || !document->decoder ||
+	if (!message->key ||
 		ki_document_decode(document, message->key, message->key_len, record, fault))
 		return true;
 	fault->message = psprintf("key: %s", fault->message);
