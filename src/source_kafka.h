@@ -135,7 +135,6 @@ struct KiSource
 typedef struct KiHolding
 {
 	KiMessages	messages;
-	rd_kafka_message_t **raw;	/* the library's */
 	KiSource   *source;			/* whose messages these are; NULL: none */
 	dlist_node	link;			/* in source->holdings */
 	MemoryContext headers_context;	/* of the header arrays */
@@ -166,8 +165,7 @@ extern bool ki_message_read_headers(const rd_kafka_message_t *raw,
 									KiMessage *message);
 
 /* source_kafka_release.c */
-extern bool ki_source_hand_over(KiSource *source, rd_kafka_message_t *const *raw,
-								int count);
+extern bool ki_source_hand_over(KiSource *source, const KiMessages *messages);
 extern void ki_source_end_release(KiSource *source);
 
 /* source_kafka_group.c */

@@ -24,10 +24,9 @@ destroy_messages(KiHolding *holding)
 {
 	KiMessages *messages = &holding->messages;
 
-	if (!holding->source ||
-		!ki_source_hand_over(holding->source, holding->raw, messages->count))
+	if (!holding->source || !ki_source_hand_over(holding->source, messages))
 		for (int i = 0; i < messages->count; i++)
-			rd_kafka_message_destroy(holding->raw[i]);
+			rd_kafka_message_destroy(messages->items[i].handle);
 	messages->count = 0;
 	messages->nruns = 0;
 	messages->bytes = 0;
@@ -64,8 +63,6 @@ ki_messages_create(int max_messages)
 	holding->messages.items = palloc_extended(sizeof(KiMessage) * max_messages,
 											  MCXT_ALLOC_HUGE);
 	holding->messages.max_messages = max_messages;
-	holding->raw = palloc_extended(sizeof(rd_kafka_message_t *) * max_messages,
-								   MCXT_ALLOC_HUGE);
 	holding->messages.max_runs = FIRST_RUNS;
 	holding->messages.runs = palloc(sizeof(KiRun) * FIRST_RUNS);
 	holding->headers_context = AllocSetContextCreate(CurrentMemoryContext,

@@ -424,7 +424,6 @@ deliver(KiSource *source, rd_kafka_message_t *raw, KiHolding *holding)
 						"the headers of a message cannot be read");
 		return false;
 	}
-	holding->raw[messages->count] = raw;
 	ki_messages_add(messages);
 	messages->bytes += message->key_len + message->value_len +
 		MESSAGE_OVERHEAD;

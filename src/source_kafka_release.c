@@ -143,13 +143,12 @@ reserve(KiSource *source, KiReleaser *releaser, int count)
  * Raises nothing.
  */
 bool
-ki_source_hand_over(KiSource *source, rd_kafka_message_t *const *raw,
-					int count)
+ki_source_hand_over(KiSource *source, const KiMessages *messages)
 {
 	KiReleaser *releaser = source->releaser;
 	bool		is_idle;
 
-	if (count < FEWEST_MESSAGES)
+	if (messages->count < FEWEST_MESSAGES)
 		return false;
 	if (releaser == NULL)
 		releaser = source->releaser = start_releaser(source);
@@ -158,11 +157,12 @@ ki_source_hand_over(KiSource *source, rd_kafka_message_t *const *raw,
 	pthread_mutex_lock(&releaser->lock);
 	is_idle = releaser->count == 0;
 	pthread_mutex_unlock(&releaser->lock);
-	if (!is_idle || !reserve(source, releaser, count))
+	if (!is_idle || !reserve(source, releaser, messages->count))
 		return false;
-	memcpy(releaser->list, raw, sizeof(rd_kafka_message_t *) * count);
+	for (int i = 0; i < messages->count; i++)
+		releaser->list[i] = messages->items[i].handle;
 	pthread_mutex_lock(&releaser->lock);
-	releaser->count = count;
+	releaser->count = messages->count;
 	pthread_cond_signal(&releaser->changed);
 	pthread_mutex_unlock(&releaser->lock);
 	return true;
