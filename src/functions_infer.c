@@ -3,8 +3,10 @@
  *	  SQL function infer_table: the CREATE TABLE that a topic's messages fit
  *	  into.
  *
- * A column is made for each top-level field, in the order in which they are
- * met, of the narrowest type that takes every value that was seen.  Narrow
+ * A column is made for each top-level field, of the narrowest type that takes
+ * every value that was seen, in the order in which somebody meets the fields
+ * who reads one partition after the other: which partition's messages come to
+ * us first is chance.  Narrow
  * types of text, and NOT NULL, are promises about messages that were not seen,
  * so they want some evidence.
  *
@@ -70,8 +72,17 @@ enum
 #define SAW_NESTED		(1 << 7)	/* an array or an object */
 #define SAW_HUGE		(1 << 8)	/* a number that only text can hold */
 
+/* Where something was met. */
+typedef struct Place
+{
+	int32		partition;
+	int64		offset;
+	int			field;			/* the how many-th of the document */
+} Place;
+
 typedef struct Column
 {
+	Place		first;			/* the first place it was met in */
 	char	   *name;			/* of the field, in the server's encoding */
 	int			name_len;
 	int			saw;
@@ -90,14 +101,26 @@ typedef struct Inference
 	KiScanFrame frame;
 	KiJsonTokens tokens;		/* of a nested value */
 	MemoryContext context;		/* of one document */
+	Place		place;			/* of what is read now */
 	Column	   *columns;
 	int			ncolumns;
 	int			guess;			/* the column that the next field may be */
 	int			ntombstones;
 	int			ndocuments;		/* objects */
 	int			nbad;			/* messages that are none */
-	char	   *first_bad;		/* where, and what is wrong with it */
+	Place		first_bad;
+	char	   *first_bad_why;	/* what is wrong with it */
 } Inference;
+
+static int
+compare_places(const Place *a, const Place *b)
+{
+	if (a->partition != b->partition)
+		return a->partition < b->partition ? -1 : 1;
+	if (a->offset != b->offset)
+		return a->offset < b->offset ? -1 : 1;
+	return a->field < b->field ? -1 : a->field > b->field;
+}
 
 /* ------------------------------------------------------------------------
  * What a value is
@@ -242,6 +265,7 @@ add_column(Inference *inference, const char *name, int len)
 	column->name = MemoryContextStrdup(GetMemoryChunkContext(inference->columns),
 									   pnstrdup(name, len));
 	column->name_len = len;
+	column->first = inference->place;
 	return column;
 }
 
@@ -277,8 +301,12 @@ note_field(void *state, const char *name, int name_len, const char *value,
 	Inference  *inference = state;
 	char	   *plain = palloc(name_len);
 	int			plain_len = ki_json_unescape(name + 1, name_len - 2, plain);
-	Column	   *column = find_column(inference, plain, plain_len);
+	Column	   *column;
 
+	inference->place.field++;
+	column = find_column(inference, plain, plain_len);
+	if (compare_places(&inference->place, &column->first) < 0)
+		column->first = inference->place;
 	column->document = inference->ndocuments;
 	column->value = value;
 	column->value_len = value_len;
@@ -305,13 +333,14 @@ take_fields(Inference *inference, const KiField *document)
 }
 
 static void
-note_bad(Inference *inference, const KiMessage *message, const char *why)
+note_bad(Inference *inference, const char *why)
 {
-	if (inference->nbad++ == 0)
-		inference->first_bad = MemoryContextStrdup(GetMemoryChunkContext(inference->columns),
-												   psprintf("partition %d, offset " INT64_FORMAT ": %s",
-															message->partition,
-															message->offset, why));
+	if (inference->nbad++ > 0 &&
+		compare_places(&inference->place, &inference->first_bad) > 0)
+		return;
+	inference->first_bad = inference->place;
+	inference->first_bad_why = MemoryContextStrdup(GetMemoryChunkContext(inference->columns),
+												   why);
 }
 
 /*
@@ -326,9 +355,9 @@ take_document(Inference *inference, const KiMessage *message)
 
 	if (!ki_decode_json(inference->decoder, message->value, message->value_len,
 						&record, &fault))
-		note_bad(inference, message, fault.message);
+		note_bad(inference, fault.message);
 	else if (record.rest.kind != KI_FIELD_OBJECT)
-		note_bad(inference, message, "it is JSON, but not an object");
+		note_bad(inference, "it is JSON, but not an object");
 	else
 		take_fields(inference, &record.rest);
 }
@@ -339,6 +368,9 @@ take(void *state, const KiMessage *message)
 	Inference  *inference = state;
 	MemoryContext old = MemoryContextSwitchTo(inference->context);
 
+	inference->place.partition = message->partition;
+	inference->place.offset = message->offset;
+	inference->place.field = 0;
 	if (message->value == NULL)
 		inference->ntombstones++;
 	else
@@ -416,12 +448,21 @@ append_column(StringInfo statement, const Inference *inference,
 		appendStringInfoString(statement, " NOT NULL");
 }
 
+static int
+compare_columns(const void *a, const void *b)
+{
+	return compare_places(&((const Column *) a)->first,
+						  &((const Column *) b)->first);
+}
+
 static char *
-make_statement(const Inference *inference, const char *table)
+make_statement(Inference *inference, const char *table)
 {
 	StringInfoData statement;
 	int			count = 0;
 
+	qsort(inference->columns, inference->ncolumns, sizeof(Column),
+		  compare_columns);
 	initStringInfo(&statement);
 	appendStringInfo(&statement, "CREATE TABLE %s (", table);
 	for (int i = 0; i < inference->ncolumns; i++)
@@ -444,6 +485,14 @@ make_statement(const Inference *inference, const char *table)
 	return statement.data;
 }
 
+static char *
+first_bad(const Inference *inference)
+{
+	return psprintf("The first is at partition %d, offset " INT64_FORMAT ": %s.",
+					inference->first_bad.partition,
+					inference->first_bad.offset, inference->first_bad_why);
+}
+
 /* There must be something to go by. */
 static void
 check_sample(const Inference *inference)
@@ -456,14 +505,14 @@ check_sample(const Inference *inference)
 				 errmsg("%d of %d messages of topic \"%s\" could not be read as JSON objects and were passed over",
 						inference->nbad, inference->nbad + inference->ndocuments,
 						topic),
-				 errdetail("The first is at %s.", inference->first_bad)));
+				 errdetail_internal("%s", first_bad(inference))));
 	if (inference->ndocuments > 0)
 		return;
 	if (inference->nbad > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				 errmsg("no message of topic \"%s\" could be read as a JSON object", topic),
-				 errdetail("The first is at %s.", inference->first_bad),
+				 errdetail_internal("%s", first_bad(inference)),
 				 errhint("Look at them with kafka_ingest.peek().")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -155,10 +155,22 @@ is((run_psql("SELECT kafka_ingest.infer_table('$ordered', 't', sample => 12)"))[
 is((run_psql("SELECT kafka_ingest.infer_table('$ordered', 't', sample => 2)"))[1],
 	"CREATE TABLE t (\n    c bigint,\n    b bigint\n)", 'of so many messages');
 
+# Which partition's messages come first is chance, which the statement must not show.
+my $spread = $kafka->create_topic('infer_spread', partitions => 12);
+$kafka->produce_messages($spread, map { { value => qq({"everywhere": 1, "p$_": $_}), partition => $_ } } 0 .. 11);
+$kafka->produce_messages($spread, map { { value => qq({"late$_": 1}), partition => $_ } } 0 .. 11);
+my $columns = join ",\n", map { "    $_ bigint" } 'everywhere', map { ("p$_", "late$_") } 0 .. 11;
+is((run_psql("SELECT kafka_ingest.infer_table('$spread', 't')"))[1],
+	"CREATE TABLE t (\n$columns\n)", "partition by partition, time $_") foreach 1 .. 5;
+my $broken = $kafka->create_topic('infer_broken', partitions => 12);
+$kafka->produce_messages($broken, map { { value => '[]', partition => $_ } } 0 .. 11);
+like((run_psql("SELECT kafka_ingest.infer_table('$broken', 't')"))[2], qr/The first is at partition 0, offset 0:/,
+	"and the first bad one is of the first, time $_") foreach 1 .. 5;
+
 my (undef, $bad_notices) = columns_are('some that are no objects',
 	[ '{"id": 1}', '{"id": 2}', '[1, 2]', '{"id": ', "{\"id\": 3}" ], 'id bigint', bad => 2);
 like($bad_notices, qr/WARNING:  22P02: 2 of 5 messages .* could not be read as JSON objects/, 'are passed over with a warning');
-like($bad_notices, qr/DETAIL:  The first is at partition [01], offset 1: /, 'that says where');
+like($bad_notices, qr/DETAIL:  The first is at partition 0, offset 1: /, 'that says where');
 my $framed = topic_of("\0\0\0\0\7{\"framed\": true}");
 is((run_psql("SELECT kafka_ingest.infer_table('$framed', 't')"))[1], "CREATE TABLE t (\n    framed boolean\n)", 'framing is passed over');
 
