@@ -118,6 +118,20 @@ init_kind(KiColumn *column)
 					 &column->delimiter, &ioparam, &input);
 }
 
+/*
+ * Where ki_column_take_field would come to the converter first, or to what
+ * agrees with it on all that it takes.
+ */
+static void
+init_direct(KiColumn *column)
+{
+	if (column->kind == KI_COLUMN_JSON)
+		return;
+	for (int kind = KI_FIELD_STRING; kind < KI_FIELD_KINDS; kind++)
+		if (kind != KI_FIELD_ARRAY || column->kind != KI_COLUMN_ARRAY)
+			column->direct[kind] = column->convert;
+}
+
 KiColumnSpace *
 ki_column_space_create(void)
 {
@@ -156,6 +170,7 @@ ki_column_init(KiColumn *column, Form_pg_attribute attribute,
 	getTypeInputInfo(column->type, &input, &column->ioparam);
 	fmgr_info_cxt(input, &column->input, CurrentMemoryContext);
 	init_kind(column);
+	init_direct(column);
 	ki_text_prepare();
 }
 
@@ -534,11 +549,11 @@ take_array(KiColumn *column, const KiField *field, Datum *value, KiFault *fault)
  * JSON that was parsed already for a jsonb column.
  */
 static bool
-take_jsonb(KiColumn *column, const char *json, int len, Datum *value,
-		   KiFault *fault)
+take_jsonb(KiColumn *column, const KiJsonToken *tokens, const char *json,
+		   int len, Datum *value, KiFault *fault)
 {
-	return ki_jsonb_build(column->space->builder, column->shapes, json, len,
-						  value) ||
+	return ki_jsonb_build(column->space->builder, tokens, column->shapes, json,
+						  len, value) ||
 		input_text(column, json, len, value, fault);
 }
 
@@ -556,7 +571,8 @@ take_json(KiColumn *column, const KiField *field, Datum *value, KiFault *fault)
 		return true;
 	}
 	if (column->type == JSONBOID)
-		return take_jsonb(column, field->json, field->json_len, value, fault);
+		return take_jsonb(column, field->tokens, field->json, field->json_len,
+						  value, fault);
 	return ki_column_take_text(column, field->json, field->json_len,
 							   value, fault);
 }
@@ -622,7 +638,7 @@ ki_column_take_jsonb_text(KiColumn *column, const char *json, int len,
 	Datum		jsonb;
 
 	if (column->type == JSONBOID)
-		return take_jsonb(column, json, len, value, fault);
+		return take_jsonb(column, NULL, json, len, value, fault);
 	reset_buffer(column);
 	appendBinaryStringInfo(buffer, json, len);
 	caller = MemoryContextSwitchTo(column->space->context);

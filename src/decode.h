@@ -22,6 +22,7 @@ typedef struct KiPath
 {
 	KiPathStep *steps;
 	int			nsteps;
+	bool		wants_tokens;	/* if it costs little, list the value */
 } KiPath;
 
 typedef struct KiDecoder KiDecoder;
@@ -38,6 +39,7 @@ extern KiDecoder *ki_decode_json_create(const KiPath *paths, int npaths,
  * overwrites at the next call; their bytes live in the current memory context
  * or in data itself.  data is UTF-8 of any content and need not be terminated.
  * Confluent framing (byte 0 and a four-byte schema id) is passed over.
+ * Tokens live in the decoder; there are none where the server is not in UTF-8.
  * Returns false with *fault filled when it is no valid document.
  */
 extern bool ki_decode_json(KiDecoder *decoder, const char *data, size_t len,

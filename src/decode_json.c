@@ -20,8 +20,13 @@
 
 #include "decode.h"
 #include "json_scan.h"
+#include "json_shape.h"
 #include "stage.h"
 #include "text.h"
+
+/* How many values of a document are listed, at first and at most. */
+#define TOKENS_FIRST 512
+#define TOKENS_MOST 32768
 
 /* A buffer larger than this is given back after its document. */
 #define REST_KEEP_BYTES (64 * 1024)
@@ -32,6 +37,7 @@ struct KiDecoder
 	bool		is_server_utf8;
 	bool		want_rest;
 	StringInfoData rest;		/* of the current document */
+	KiJsonTokens tokens;		/* likewise */
 };
 
 /* ---- compiling the paths ---- */
@@ -81,6 +87,22 @@ grow_child(KiScanNode *parent, const KiPathStep *step)
 }
 
 /*
+ * The value of this node is to be listed, if the path wants that.
+ */
+static void
+want_tokens(KiScan *scan, KiScanNode *node, const KiPath *path)
+{
+	if (!path->wants_tokens || node->wants_tokens || !ki_text_server_is_utf8())
+		return;
+	node->wants_tokens = true;
+	node->shapes = ki_json_shapes_create();
+	if (scan->tokens->list)
+		return;
+	scan->tokens->max_count = TOKENS_FIRST;
+	scan->tokens->list = palloc(sizeof(KiJsonToken) * TOKENS_FIRST);
+}
+
+/*
  * Grow the tree of keys; returns the length of the longest path.
  */
 static int
@@ -99,6 +121,7 @@ grow_tree(KiScan *scan, const KiPath *paths, int npaths)
 		next_field[i] = node->first_field;
 		node->first_field = i;
 		node->nfields++;
+		want_tokens(scan, node, &paths[i]);
 		longest = Max(longest, paths[i].nsteps);
 	}
 	scan->next_field = next_field;
@@ -130,6 +153,7 @@ ki_decode_json_create(const KiPath *paths, int npaths, bool want_rest)
 	ki_text_prepare();
 	decoder->is_server_utf8 = ki_text_server_is_utf8();
 	decoder->want_rest = want_rest;
+	scan->tokens = &decoder->tokens;
 	longest = grow_tree(scan, paths, npaths);
 	scan->fields = palloc0(sizeof(KiField) * Max(npaths, 1));
 	scan->nfields = npaths;
@@ -362,6 +386,20 @@ unescape_fields(KiScan *scan)
 }
 
 /*
+ * The last document had more values than there was room for: another like it
+ * may come.
+ */
+static void
+grow_tokens(KiJsonTokens *tokens)
+{
+	if (tokens->max_count >= TOKENS_MOST)
+		return;
+	tokens->max_count *= 2;
+	tokens->list = repalloc(tokens->list,
+							sizeof(KiJsonToken) * tokens->max_count);
+}
+
+/*
  * End the object of untaken fields; there is none of another kind of document.
  */
 static void
@@ -385,6 +423,8 @@ ki_decode_json(KiDecoder *decoder, const char *data, size_t len,
 		return false;
 	if (decoder->want_rest)
 		reset_rest(decoder);
+	if (unlikely(decoder->tokens.is_full))
+		grow_tokens(&decoder->tokens);
 	/* check_bytes refuses more than 1 GB */
 	if (!(decoder->is_server_utf8 ?
 		  scan_document(decoder, data, (int) len, fault) :

@@ -34,7 +34,6 @@
 #include "functions_looking.h"
 #include "hex.h"
 #include "json_scan.h"
-#include "json_tokens.h"
 #include "look.h"
 #include "origin.h"
 #include "owned.h"
@@ -99,7 +98,7 @@ typedef struct Inference
 	KiScan		scan;			/* of the fields */
 	KiScanNode	root;
 	KiScanFrame frame;
-	KiJsonTokens tokens;		/* of a nested value */
+	KiJsonLister *lister;		/* of nested values */
 	MemoryContext context;		/* of one document */
 	Place		place;			/* of what is read now */
 	Column	   *columns;
@@ -207,16 +206,14 @@ shape_of_number(const char *number, int len)
  * listed is left to chance.
  */
 static int
-shape_of_nested(KiJsonTokens *tokens, const char *json, int len)
+shape_of_nested(KiJsonLister *lister, const char *json, int len)
 {
+	const KiJsonToken *list = ki_json_list(lister, NULL, json, len);
 	int			saw = SAW_NESTED;
 
-	if (!ki_json_tokens_read(tokens, NULL, json, len))
-		return saw;
-	for (uint32 i = 0; i < tokens->count; i++)
-		if (tokens->list[i].kind == KI_JSON_NUMBER)
-			saw |= shape_of_number(tokens->list[i].data,
-								   tokens->list[i].len) & SAW_HUGE;
+	for (uint32 i = 0; list && i < list->span; i++)
+		if (list[i].kind == KI_JSON_NUMBER)
+			saw |= shape_of_number(list[i].data, list[i].len) & SAW_HUGE;
 	return saw;
 }
 
@@ -240,7 +237,7 @@ shape_of(Inference *inference, const Column *column)
 			return shape_of_string(json + 1, len - 2);
 		case '[':
 		case '{':
-			return shape_of_nested(&inference->tokens, json, len);
+			return shape_of_nested(inference->lister, json, len);
 		default:
 			return shape_of_number(json, len);
 	}
@@ -375,7 +372,7 @@ take(void *state, const KiMessage *message)
 		inference->ntombstones++;
 	else
 		take_document(inference, message);
-	ki_json_tokens_release(&inference->tokens);
+	ki_json_lister_release(inference->lister);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(inference->context);
 }
@@ -593,7 +590,7 @@ kafka_ingest_infer_table(PG_FUNCTION_ARGS)
 	inference.columns = palloc0_array(Column, MaxHeapAttributeNumber);
 	inference.decoder = ki_decode_json_create(NULL, 0, true);
 	prepare_scan(&inference);
-	ki_json_tokens_init(&inference.tokens);
+	inference.lister = ki_json_lister_create();
 	inference.context = AllocSetContextCreate(CurrentMemoryContext,
 											  "kafka_ingest sample",
 											  ALLOCSET_DEFAULT_SIZES);

@@ -80,7 +80,7 @@ find_column(Oid type, int32 typmod)
 	caller = MemoryContextSwitchTo(TopMemoryContext);
 	if (decoder == NULL)
 	{
-		KiPath		whole = {NULL, 0};
+		KiPath		whole = {.wants_tokens = true};
 
 		decoder = ki_decode_json_create(&whole, 1, false);
 		space = ki_column_space_create();
@@ -134,6 +134,25 @@ make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 }
 
 /*
+ * The same without the list that the decoder made of the document.
+ */
+static void
+convert_without_list(KiField *field, Datum expected)
+{
+	KiFault		fault = {0};
+	Datum		value;
+
+	field->tokens = NULL;
+	if (!ki_column_take_field(&current->column, field, KI_CONVERSION_NONE,
+							  &value, &fault) ||
+		!datumIsEqual(value, expected, current->column.is_by_value,
+					  current->column.len))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("the value is another one without the list")));
+}
+
+/*
  * kafka_ingest_test_convert(json text, type oid, typmod int) returns (value
  * text, image bytea, is_fast boolean, sqlstate text): our conversion of a
  * document.  is_fast: the input function was not called.
@@ -159,6 +178,8 @@ kafka_ingest_test_convert(PG_FUNCTION_ARGS)
 		values[0] = output_of(value, type);
 		values[1] = image_of(value, type);
 		nulls[0] = nulls[1] = false;
+		if (record.fields[0].tokens)
+			convert_without_list(&record.fields[0], value);
 	}
 	else
 	{

@@ -27,7 +27,7 @@ read_path(const char *source)
 {
 	KiOrigin   *origin = ki_origin_parse(source, "test");
 	KiPath		path = {palloc0(sizeof(KiPathStep) *
-								Max(list_length(origin->steps), 1)), 0};
+								Max(list_length(origin->steps), 1)), 0, false};
 	ListCell   *cell;
 
 	foreach(cell, origin->steps)

@@ -10,82 +10,9 @@
  */
 #include "postgres.h"
 
-#include "json_scan_bytes.h"
+#include "json_scan_values.h"
 
 /* ---- tokens ---- */
-
-/*
- * Pass over the string whose opening quote is at p.
- */
-static inline const char *
-skip_string(Cursor *cursor, const char *quote)
-{
-	const char *p = quote + 1;
-
-	cursor->has_escapes = false;
-	for (;;)
-	{
-		p = skip_ordinary(cursor, p);
-		if (p == cursor->end)
-			return fail(cursor, KI_SCAN_TOKEN, quote);
-		if (likely(*p == '"'))
-			return p + 1;
-		if (*p != '\\')
-			return fail(cursor, KI_SCAN_CONTROL, quote);
-		cursor->has_escapes = true;
-		p = ki_scan_escape(cursor, p, quote);
-		if (p == NULL)
-			return NULL;
-	}
-}
-
-/*
- * Pass over at least one digit.
- */
-static inline const char *
-skip_digits(Cursor *cursor, const char *p, const char *number)
-{
-	if (!is_digit(peek(cursor, p)))
-		return fail(cursor, KI_SCAN_TOKEN, number);
-	do
-		p++;
-	while (p < cursor->end && is_digit(*p));
-	return p;
-}
-
-static inline const char *
-skip_number(Cursor *cursor, const char *number)
-{
-	const char *p = number;
-
-	if (*p == '-')
-		p++;
-	if (peek(cursor, p) == '0')
-		p++;
-	else
-		p = skip_digits(cursor, p, number);
-	if (p != NULL && peek(cursor, p) == '.')
-		p = skip_digits(cursor, p + 1, number);
-	if (p != NULL && (peek(cursor, p) == 'e' || peek(cursor, p) == 'E'))
-	{
-		p++;
-		if (peek(cursor, p) == '+' || peek(cursor, p) == '-')
-			p++;
-		p = skip_digits(cursor, p, number);
-	}
-	if (p != NULL && is_word_byte(peek(cursor, p)))
-		return fail(cursor, KI_SCAN_TOKEN, number);
-	return p;
-}
-
-static inline const char *
-skip_word(Cursor *cursor, const char *p, const char *word, int len)
-{
-	if (cursor->end - p < len || memcmp(p, word, len) != 0 ||
-		is_word_byte(peek(cursor, p + len)))
-		return fail(cursor, KI_SCAN_TOKEN, p);
-	return p + len;
-}
 
 /*
  * Note an error for the token at p, which is not what is expected there: what
@@ -273,6 +200,15 @@ skip_container(Cursor *cursor, const char *p)
 	}
 }
 
+static inline const char *
+skip_value(Cursor *cursor, const char *p)
+{
+	char		first = peek(cursor, p);
+
+	return first == '{' || first == '[' ? skip_container(cursor, p) :
+		skip_scalar(cursor, p);
+}
+
 /* ---- the children of a frame's node ---- */
 
 /*
@@ -284,6 +220,8 @@ guess_child(const Cursor *cursor, const char *p, const KiScanFrame *frame)
 {
 	KiScanNode *child = *frame->guess;
 
+	if (child != NULL && child->quoted_len > 0)
+		return is_at(cursor, p, child->quoted, child->quoted_len) ? child : NULL;
 	if (child != NULL && child->is_plain &&
 		cursor->end - p >= child->name_len + 2 && p[0] == '"' &&
 		p[child->name_len + 1] == '"' &&
@@ -366,7 +304,7 @@ kind_of_value(char c)
  */
 static inline void
 report(KiScan *scan, const KiScanNode *node, const char *from, const char *to,
-	   bool has_escapes)
+	   bool has_escapes, const KiJsonToken *tokens)
 {
 	KiFieldKind kind;
 	int			quotes;
@@ -387,6 +325,7 @@ report(KiScan *scan, const KiScanNode *node, const char *from, const char *to,
 		field->len = to - from - 2 * quotes;
 		field->json = from;
 		field->json_len = to - from;
+		field->tokens = tokens;
 	}
 }
 
@@ -456,6 +395,21 @@ next_value(KiScan *scan, Cursor *cursor, const char *p, KiScanFrame *frame,
 }
 
 /*
+ * Pass over the value at p and list it; *tokens stays NULL if that failed.
+ */
+static inline const char *
+list_value(KiScan *scan, Cursor *cursor, const char *p, const KiScanNode *node,
+		   const KiJsonToken **tokens)
+{
+	const KiJsonToken *first = &scan->tokens->list[scan->tokens->count];
+
+	p = ki_scan_list(cursor, scan->tokens, node->shapes, p);
+	if (p != NULL)
+		*tokens = first;
+	return p;
+}
+
+/*
  * Pass over the value at p and report it, if it has a node, or is a part of
  * the rest.
  */
@@ -464,16 +418,16 @@ take_value(KiScan *scan, Cursor *cursor, const char *p, const KiScanNode *node,
 		   const FieldName *name)
 {
 	const char *start = p;
-	char		first = peek(cursor, p);
+	const KiJsonToken *tokens = NULL;
 
-	if (first == '{' || first == '[')
-		p = skip_container(cursor, p);
-	else
-		p = skip_scalar(cursor, p);
+	if (node && node->wants_tokens)
+		p = list_value(scan, cursor, start, node, &tokens);
+	if (tokens == NULL)
+		p = skip_value(cursor, start);
 	if (p == NULL)
 		return NULL;
 	if (node)
-		report(scan, node, start, p, cursor->has_escapes);
+		report(scan, node, start, p, cursor->has_escapes, tokens);
 	else if (scan->on_rest && cursor->depth == 1 &&
 			 *scan->frames[0].start == '{')
 		scan->on_rest(scan->rest_state, name->start - 1, name->len + 2,
@@ -504,7 +458,7 @@ leave(KiScan *scan, Cursor *cursor, const char *p, bool *is_first,
 							  KI_SCAN_IN_ARRAY, p);
 		}
 		p++;
-		report(scan, frame->node, frame->start, p, false);
+		report(scan, frame->node, frame->start, p, false, NULL);
 		cursor->depth--;
 		(*nframes)--;
 		*is_first = false;
@@ -553,6 +507,11 @@ ki_json_scan(KiScan *scan, const char *json, int len)
 	scan->document++;
 	scan->npresent = 0;
 	scan->has_escapes = false;
+	if (scan->tokens)
+	{
+		scan->tokens->count = 0;
+		scan->tokens->is_full = false;
+	}
 	for (int i = 0; i < scan->nfields; i++)
 		scan->fields[i].kind = KI_FIELD_ABSENT;
 

@@ -12,6 +12,7 @@
 #ifndef KI_JSON_SCAN_H
 #define KI_JSON_SCAN_H
 
+#include "json_tokens.h"
 #include "record.h"
 
 /*
@@ -20,6 +21,9 @@
  * 2 MB (x86-64): whatever passes here can be stored there.
  */
 #define KI_SCAN_MAX_DEPTH 10000
+
+/* Names up to two bytes less are compared with their quotes. */
+#define KI_SCAN_QUOTED_BYTES 16
 
 /*
  * One step of the paths, shared by all paths that begin alike.  The caller
@@ -33,6 +37,8 @@ typedef struct KiScanNode
 	int			first_field;	/* field that ends here; -1: none */
 	int			nfields;		/* how many do */
 	bool		wants_members;	/* some child is a name */
+	bool		wants_tokens;	/* list what is inside */
+	KiJsonShapes *shapes;		/* of that; NULL: not remembered */
 	struct KiScanNode **children;	/* indices first, each kind in order */
 	int			nchildren;
 	int			nindexes;
@@ -40,6 +46,8 @@ typedef struct KiScanNode
 	/* what the scanner keeps */
 	uint64		filter;			/* of the children's names */
 	bool		is_plain;		/* the name stands in JSON as it is */
+	int			quoted_len;		/* 0: the name is not plain, or too long */
+	char		quoted[KI_SCAN_QUOTED_BYTES];
 	uint64		seen;			/* the document this was last found in */
 	struct KiScanNode *first;	/* the child found first in the last document */
 	struct KiScanNode *follower;	/* the sibling found after this one */
@@ -94,6 +102,7 @@ typedef struct KiScan
 	KiScanFrame *frames;		/* one more than the longest path has steps */
 	KiScanRest	on_rest;		/* NULL: not wanted */
 	void	   *rest_state;
+	KiJsonTokens *tokens;		/* NULL: no node wants any */
 
 	/* of the last document */
 	uint64		document;		/* counts documents; 0: none yet */
@@ -119,7 +128,9 @@ extern void ki_scan_add_child(KiScanNode *parent, KiScanNode *child,
  * Read a document, which need not be terminated, into scan->fields: kind, json
  * and json_len of every field, data and len as record.h has them, except that
  * a string with escapes has data NULL.  A field that comes twice counts the
- * last time.  After an error the fields mean nothing.
+ * last time.  After an error the fields mean nothing.  The values of nodes that
+ * want tokens are listed, if no path leads into them, they are not nested too
+ * deeply and there is room for all.
  */
 extern KiScanError ki_json_scan(KiScan *scan, const char *json, int len);
 

@@ -95,7 +95,30 @@ skip_ordinary(Cursor *cursor, const char *p)
 	return stops != 0 ? p + __builtin_ctz(stops) : cursor->end;
 }
 
+/*
+ * Are these bytes, which are in memory of at least 16, at p?
+ */
+static inline bool
+is_at(const Cursor *cursor, const char *p, const char *wanted, int len)
+{
+	if (len <= 16 && cursor->end - p >= 16)
+	{
+		__m128i		there = _mm_loadu_si128((const __m128i *) p);
+		__m128i		here = _mm_loadu_si128((const __m128i *) wanted);
+		unsigned	same = _mm_movemask_epi8(_mm_cmpeq_epi8(there, here));
+
+		return (~same & ((1U << len) - 1)) == 0;
+	}
+	return cursor->end - p >= len && memcmp(p, wanted, len) == 0;
+}
+
 #else
+
+static inline bool
+is_at(const Cursor *cursor, const char *p, const char *wanted, int len)
+{
+	return cursor->end - p >= len && memcmp(p, wanted, len) == 0;
+}
 
 #define EVERY_BYTE(c) (UINT64CONST(0x0101010101010101) * (uint64) (c))
 #define HIGH_BITS EVERY_BYTE(0x80)

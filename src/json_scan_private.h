@@ -59,6 +59,14 @@ extern KiScanNode *ki_scan_child(const KiScanNode *node,
 /* Forget what the last document gave to the nodes below this one. */
 extern void ki_scan_clear_children(KiScan *scan, KiScanNode *node);
 
+/*
+ * List the value at p with all that is inside; returns the place behind it, or
+ * NULL, having listed nothing and noted no error, for one that is to be passed
+ * over otherwise.  (json_scan_list.c)
+ */
+extern const char *ki_scan_list(Cursor *cursor, KiJsonTokens *tokens,
+								KiJsonShapes *shapes, const char *p);
+
 /* ---- bytes ---- */
 
 static inline const char *

@@ -18,23 +18,34 @@ typedef enum KiJsonKind
 	KI_JSON_OBJECT
 } KiJsonKind;
 
+/* What objects looked like before; see json_shape.h. */
+typedef struct KiJsonShape KiJsonShape;
+typedef struct KiJsonShapes KiJsonShapes;
+
 /*
  * A value or a field's name.  Those inside of an array or object follow it,
  * names before their values.
  */
 typedef struct KiJsonToken
 {
-	const char *data;			/* of strings (unescaped) and numbers; not
-								 * terminated */
+	const char *data;			/* of strings, as they stand between their
+								 * quotes, and numbers; in the document */
+	KiJsonShape *shape;			/* of an object; NULL: not remembered */
 	uint32		len;			/* bytes of data; elements or fields */
-	uint32		next;			/* the token after all that is inside */
-	KiJsonKind	kind;
-	int16		shape;			/* of an object, its number; -1: none */
-	bool		fits;			/* it looks like that shape */
+	uint32		span;			/* tokens, itself and all that is inside */
+	uint8		kind;			/* KiJsonKind */
+	bool		has_escapes;	/* a string */
+	bool		fits;			/* an object that looks like its shape */
 } KiJsonToken;
 
-/* What objects looked like before; see json_shape.h. */
-typedef struct KiJsonShapes KiJsonShapes;
+/* A list while it is made; the memory is the caller's. */
+typedef struct KiJsonTokens
+{
+	KiJsonToken *list;
+	uint32		count;
+	uint32		max_count;
+	bool		is_full;		/* a value was left out for want of room */
+} KiJsonTokens;
 
 /* Memory that is used again, unless it grew large. */
 typedef struct KiJsonBuffer
@@ -43,41 +54,25 @@ typedef struct KiJsonBuffer
 	Size		size;
 } KiJsonBuffer;
 
-typedef struct KiJsonTokens
-{
-	KiJsonToken *list;
-	uint32		count;
-	const char *begin;			/* of the document */
-	const char *end;
+/* A scanner that lists all of a document. */
+typedef struct KiJsonLister KiJsonLister;
 
-	/* private to json_tokens.c */
-	MemoryContext context;
-	KiJsonBuffer list_buffer;
-	KiJsonBuffer string_buffer; /* of strings that had escapes */
-	const char *at;				/* in the document being read */
-	uint32		max_count;
-	const KiJsonShapes *shapes;
-	int			nobjects;		/* met so far */
-	char	   *unescaped;		/* next byte of string_buffer; NULL: unused */
-} KiJsonTokens;
-
-/* The buffers will be made in the current memory context. */
-extern void ki_json_tokens_init(KiJsonTokens *tokens);
+/* In the current memory context. */
+extern KiJsonLister *ki_json_lister_create(void);
 
 /*
- * List the values of a document that was validated before and has no white
- * space around it.  The list is good until the next one or the release.
- * Strings point into the document or into a buffer, in UTF-8.  Returns false
- * for a document that is nested deeply; also for one that is invalid, which is
- * noticed where it costs nothing.  Never reads beyond the end.  shapes: what
- * objects may look like; NULL: nothing is known, or will be.
+ * List the values of a document; the first one is the document itself.  The
+ * list is good until the next one or the release.  Strings are in UTF-8, which
+ * is not verified.  Returns NULL for a document that is invalid, nested deeply
+ * or very long.  shapes: what objects may look like; NULL: nothing is known,
+ * or will be.
  */
-extern bool ki_json_tokens_read(KiJsonTokens *tokens,
-								const KiJsonShapes *shapes, const char *json,
-								int len);
+extern const KiJsonToken *ki_json_list(KiJsonLister *lister,
+									   KiJsonShapes *shapes, const char *json,
+									   int len);
 
 /* Give large memory back. */
-extern void ki_json_tokens_release(KiJsonTokens *tokens);
+extern void ki_json_lister_release(KiJsonLister *lister);
 
 /*
  * Make room for so many bytes, in this context if it is made anew; what was in

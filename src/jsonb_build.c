@@ -2,10 +2,10 @@
  * jsonb_build.c
  *	  From JSON text to jsonb without jsonb_in.
  *
- * jsonb_in builds a tree of allocations and then serializes it.  Here one pass
- * over the text lists its values, each with what is needed to pass over it
- * (json_tokens.h); a second one writes the storage form (utils/jsonb.h) from
- * that list, sorting the fields of each object on the way.
+ * jsonb_in builds a tree of allocations and then serializes it.  Here the
+ * storage form (utils/jsonb.h) is written from the list of the document's
+ * values (json_tokens.h), mostly made by the decoder on its way, and the fields
+ * of each object are sorted meanwhile.
  *
  * The builder's buffers live in the context it was created in.  They are made
  * large enough before they are filled.
@@ -17,8 +17,8 @@
 
 #include "compat.h"
 #include "convert.h"
+#include "json_scan.h"
 #include "json_shape.h"
-#include "json_tokens.h"
 #include "jsonb_build.h"
 
 /* Larger documents are left to jsonb_in. */
@@ -27,27 +27,37 @@
 /* Up to this many fields are sorted where they stand. */
 #define INSERTION_SORT_FIELDS 16
 
+/*
+ * A copy of constant size is faster than one of just the bytes that are needed.
+ * There must be as many to copy from.
+ */
+#define SHORT_COPY 16
+#define SHAPE_COPY KI_JSON_SHAPE_PADDING
+
 /* A field of an object that is being sorted. */
 typedef struct Field
 {
 	const char *name;
 	uint32		len;
-	uint32		value;			/* its token */
+	const KiJsonToken *value;
 } Field;
 
 struct KiJsonbBuilder
 {
 	MemoryContext context;
-	KiJsonTokens tokens;
-	KiJsonShapes *shapes;		/* of the column at hand */
+	KiJsonLister *lister;		/* of documents that come without a list */
 	KiJsonBuffer field_buffer;
+	KiJsonBuffer name_buffer;	/* of names that have escapes */
 	KiJsonBuffer image;			/* of the document at hand */
 	Field	   *fields;			/* next free one */
+	char	   *name;			/* next byte of name_buffer; NULL: unused */
 	char	   *to;				/* next byte of the image */
+	const char *end;			/* of the document at hand */
+	Size		len;			/* its bytes */
 	bool		is_too_hard;	/* jsonb_in is to decide */
 };
 
-static JEntry write_value(KiJsonbBuilder *builder, const KiJsonToken *token);
+static JEntry write_any(KiJsonbBuilder *builder, const KiJsonToken *token);
 
 KiJsonbBuilder *
 ki_jsonb_builder_create(void)
@@ -55,7 +65,7 @@ ki_jsonb_builder_create(void)
 	KiJsonbBuilder *builder = palloc0(sizeof(KiJsonbBuilder));
 
 	builder->context = CurrentMemoryContext;
-	ki_json_tokens_init(&builder->tokens);
+	builder->lister = ki_json_lister_create();
 	return builder;
 }
 
@@ -65,14 +75,36 @@ ki_jsonb_builder_create(void)
 static inline void
 write_padding(KiJsonbBuilder *builder)
 {
-	while ((builder->to - builder->image.data) % sizeof(uint32) != 0)
-		*builder->to++ = '\0';
+	const uint32 zeros = 0;
+
+	/* more than are needed, without a branch */
+	memcpy(builder->to, &zeros, sizeof(uint32));
+	builder->to += -(builder->to - builder->image.data) & (sizeof(uint32) - 1);
 }
 
 static inline JEntry
-write_string(KiJsonbBuilder *builder, const char *data, uint32 len)
+write_text(KiJsonbBuilder *builder, const char *data, uint32 len)
 {
 	memcpy(builder->to, data, len);
+	builder->to += len;
+	return JENTRY_ISSTRING | len;
+}
+
+static inline JEntry
+write_string(KiJsonbBuilder *builder, const KiJsonToken *token)
+{
+	uint32		len = token->len;
+
+	if (len <= SHORT_COPY && !token->has_escapes &&
+		builder->end - token->data >= SHORT_COPY)
+	{
+		memcpy(builder->to, token->data, SHORT_COPY);
+		builder->to += len;
+		return JENTRY_ISSTRING | len;
+	}
+	if (!token->has_escapes)
+		return write_text(builder, token->data, len);
+	len = ki_json_unescape(token->data, token->len, builder->to);
 	builder->to += len;
 	return JENTRY_ISSTRING | len;
 }
@@ -120,6 +152,20 @@ set_entry(JEntry *entries, uint32 child, JEntry entry, uint32 *total)
 	entries[child] = entry;
 }
 
+/*
+ * Write a value; returns its type and length.  Most are strings and numbers,
+ * and an indirect jump would often be predicted wrongly.
+ */
+static inline JEntry
+write_value(KiJsonbBuilder *builder, const KiJsonToken *token)
+{
+	if (token->kind == KI_JSON_STRING)
+		return write_string(builder, token);
+	if (token->kind == KI_JSON_NUMBER)
+		return write_number(builder, token);
+	return write_any(builder, token);
+}
+
 static JEntry
 write_array(KiJsonbBuilder *builder, const KiJsonToken *array)
 {
@@ -132,7 +178,7 @@ write_array(KiJsonbBuilder *builder, const KiJsonToken *array)
 	for (uint32 i = 0; i < array->len; i++)
 	{
 		set_entry(entries, i, write_value(builder, element), &total);
-		element = &builder->tokens.list[element->next];
+		element += element->span;
 	}
 	return JENTRY_ISCONTAINER | (uint32) (builder->to - start);
 }
@@ -183,16 +229,15 @@ sort_fields(Field *fields, uint32 nfields)
  * Look at a value that is not written: jsonb_in may refuse its numbers.
  */
 static void
-check_dropped(KiJsonbBuilder *builder, uint32 value)
+check_dropped(KiJsonbBuilder *builder, const KiJsonToken *value)
 {
-	uint32		end = builder->tokens.list[value].next;
 	char	   *to = builder->to;
 
-	for (; value < end; value++)
+	for (uint32 i = 0; i < value->span; i++)
 	{
-		if (builder->tokens.list[value].kind == KI_JSON_NUMBER)
+		if (value[i].kind == KI_JSON_NUMBER)
 		{
-			(void) write_number(builder, &builder->tokens.list[value]);
+			(void) write_number(builder, &value[i]);
 			builder->to = to;
 		}
 	}
@@ -229,44 +274,64 @@ drop_duplicates(KiJsonbBuilder *builder, Field *fields, uint32 nfields)
 }
 
 /*
+ * A field's name, its escapes resolved.
+ */
+static inline void
+take_name(KiJsonbBuilder *builder, const KiJsonToken *name, Field *field)
+{
+	field->name = name->data;
+	field->len = name->len;
+	if (!name->has_escapes)
+		return;
+	/* What is unescaped is never longer than it was. */
+	if (builder->name == NULL)
+		builder->name = ki_json_buffer_reserve(&builder->name_buffer,
+											   builder->context, builder->len);
+	field->name = builder->name;
+	field->len = ki_json_unescape(name->data, name->len, builder->name);
+	builder->name += field->len;
+}
+
+/*
  * Collect the fields of an object as they are stored; returns how many.
  */
 static uint32
 collect_fields(KiJsonbBuilder *builder, const KiJsonToken *object, Field *fields)
 {
-	const KiJsonToken *list = builder->tokens.list;
 	const KiJsonToken *name = object + 1;
 
 	for (uint32 i = 0; i < object->len; i++)
 	{
-		const KiJsonToken *value = name + 1;
-
-		fields[i].name = name->data;
-		fields[i].len = name->len;
-		fields[i].value = value - list;
-		name = &list[value->next];
+		take_name(builder, name, &fields[i]);
+		fields[i].value = name + 1;
+		name += 1 + name[1].span;
 	}
 	sort_fields(fields, object->len);
 	return drop_duplicates(builder, fields, object->len);
 }
 
 /*
- * The values of an object whose names are written; builder->fields are its own
- * meanwhile, in the order in which they are stored.
+ * Where an object's values are listed; room for all of them.
  */
 static void
-write_values(KiJsonbBuilder *builder, JEntry *entries, uint32 nfields,
-			 uint32 total)
+find_values(const KiJsonToken *object, const KiJsonToken **values)
 {
-	Field	   *fields = builder->fields;
+	const KiJsonToken *name = object + 1;
 
-	/* Objects below this one take what follows. */
-	builder->fields += nfields;
-	for (uint32 i = 0; i < nfields; i++)
-		set_entry(entries, nfields + i,
-				  write_value(builder, &builder->tokens.list[fields[i].value]),
-				  &total);
-	builder->fields = fields;
+	for (uint32 i = 0; i < object->len; i++)
+	{
+		values[i] = name + 1;
+		name += 1 + name[1].span;
+	}
+}
+
+static inline void
+copy_of_shape(void *to, const void *from, uint32 len)
+{
+	memcpy(to, from, SHAPE_COPY);
+	if (len > SHAPE_COPY)
+		memcpy((char *) to + SHAPE_COPY, (const char *) from + SHAPE_COPY,
+			   len - SHAPE_COPY);
 }
 
 /*
@@ -276,25 +341,27 @@ static void
 write_known_object(KiJsonbBuilder *builder, const KiJsonToken *object,
 				   KiJsonShape *shape)
 {
-	const KiJsonToken *list = builder->tokens.list;
-	const KiJsonToken *name = object + 1;
 	uint32		nfields = shape->nfields;
-	uint32		values[KI_JSON_MAX_FIELDS];
+	bool		is_flat = object->span == 1 + 2 * nfields;
+	const KiJsonToken *values[KI_JSON_MAX_FIELDS];
 	JEntry	   *entries = open_container(builder, nfields | JB_FOBJECT,
 										 nfields * 2);
+	uint32		total = shape->stored_len;
 
 	shape->misses = 0;
+	copy_of_shape(entries, shape->entries, sizeof(JEntry) * nfields);
+	copy_of_shape(builder->to, shape->stored, total);
+	builder->to += total;
+	if (!is_flat)
+		find_values(object, values);
 	for (uint32 i = 0; i < nfields; i++)
 	{
-		values[i] = name + 1 - list;
-		name = &list[name[1].next];
+		uint32		number = shape->order[i];
+		const KiJsonToken *value = is_flat ? object + 2 + 2 * number :
+		values[number];
+
+		set_entry(entries, nfields + i, write_value(builder, value), &total);
 	}
-	for (uint32 i = 0; i < nfields; i++)
-		builder->fields[i].value = values[shape->order[i]];
-	memcpy(entries, shape->entries, sizeof(JEntry) * nfields);
-	memcpy(builder->to, shape->stored, shape->stored_len);
-	builder->to += shape->stored_len;
-	write_values(builder, entries, nfields, shape->stored_len);
 }
 
 /*
@@ -312,18 +379,23 @@ write_other_object(KiJsonbBuilder *builder, const KiJsonToken *object)
 
 	for (uint32 i = 0; i < nfields; i++)
 		set_entry(entries, i,
-				  write_string(builder, fields[i].name, fields[i].len), &total);
-	if (object->shape >= 0 && nfields == object->len &&
+				  write_text(builder, fields[i].name, fields[i].len), &total);
+	if (object->shape && nfields == object->len &&
 		nfields <= KI_JSON_MAX_FIELDS)
 	{
-		uint32		values[KI_JSON_MAX_FIELDS];
+		const KiJsonToken *values[KI_JSON_MAX_FIELDS];
 
 		for (uint32 i = 0; i < nfields; i++)
 			values[i] = fields[i].value;
-		ki_json_shape_learn(builder->shapes, object->shape, &builder->tokens,
-							object, values, entries, names, total);
+		ki_json_shape_learn(object->shape, object, values, entries, names,
+							total);
 	}
-	write_values(builder, entries, nfields, total);
+	/* Objects below this one take what follows. */
+	builder->fields += nfields;
+	for (uint32 i = 0; i < nfields; i++)
+		set_entry(entries, nfields + i, write_value(builder, fields[i].value),
+				  &total);
+	builder->fields = fields;
 }
 
 /*
@@ -335,18 +407,14 @@ write_object(KiJsonbBuilder *builder, const KiJsonToken *object)
 	char	   *start = builder->to;
 
 	if (object->fits)
-		write_known_object(builder, object,
-						   &builder->shapes->items[object->shape]);
+		write_known_object(builder, object, object->shape);
 	else
 		write_other_object(builder, object);
 	return JENTRY_ISCONTAINER | (uint32) (builder->to - start);
 }
 
-/*
- * Write a value; returns its type and length.
- */
 static JEntry
-write_value(KiJsonbBuilder *builder, const KiJsonToken *token)
+write_any(KiJsonbBuilder *builder, const KiJsonToken *token)
 {
 	switch (token->kind)
 	{
@@ -356,10 +424,6 @@ write_value(KiJsonbBuilder *builder, const KiJsonToken *token)
 			return JENTRY_ISBOOL_FALSE;
 		case KI_JSON_TRUE:
 			return JENTRY_ISBOOL_TRUE;
-		case KI_JSON_NUMBER:
-			return write_number(builder, token);
-		case KI_JSON_STRING:
-			return write_string(builder, token->data, token->len);
 		case KI_JSON_ARRAY:
 			return write_array(builder, token);
 		case KI_JSON_OBJECT:
@@ -374,14 +438,13 @@ write_value(KiJsonbBuilder *builder, const KiJsonToken *token)
  * number's header.
  */
 static void
-reserve_buffers(KiJsonbBuilder *builder, int len)
+reserve_buffers(KiJsonbBuilder *builder, Size ntokens)
 {
-	Size		ntokens = builder->tokens.count;
 	Size		token_bytes = sizeof(uint32) * 2 + sizeof(JEntry) +
 	KI_NUMERIC_BYTES(0);
 
 	ki_json_buffer_reserve(&builder->image, builder->context,
-						   VARHDRSZ + sizeof(uint32) + len +
+						   VARHDRSZ + sizeof(uint32) + SHAPE_COPY + builder->len +
 						   ntokens * token_bytes);
 	builder->fields = ki_json_buffer_reserve(&builder->field_buffer,
 											 builder->context,
@@ -394,12 +457,12 @@ reserve_buffers(KiJsonbBuilder *builder, int len)
  * left to jsonb_in.
  */
 static Size
-write_document(KiJsonbBuilder *builder, int len)
+write_document(KiJsonbBuilder *builder, const KiJsonToken *root)
 {
-	const KiJsonToken *root = builder->tokens.list;
 	Size		total;
 
-	reserve_buffers(builder, len);
+	reserve_buffers(builder, root->span);
+	builder->name = NULL;
 	builder->is_too_hard = false;
 	builder->to = builder->image.data + VARHDRSZ;
 	if (root->kind == KI_JSON_ARRAY || root->kind == KI_JSON_OBJECT)
@@ -420,16 +483,19 @@ write_document(KiJsonbBuilder *builder, int len)
 }
 
 bool
-ki_jsonb_build(KiJsonbBuilder *builder, KiJsonShapes *shapes, const char *json,
-			   int len, Datum *value)
+ki_jsonb_build(KiJsonbBuilder *builder, const KiJsonToken *tokens,
+			   KiJsonShapes *shapes, const char *json, int len, Datum *value)
 {
 	Size		size = 0;
 
 	if (len > MAX_DOCUMENT_BYTES || GetDatabaseEncoding() != PG_UTF8)
 		return false;
-	builder->shapes = shapes;
-	if (ki_json_tokens_read(&builder->tokens, shapes, json, len))
-		size = write_document(builder, len);
+	builder->len = len;
+	builder->end = json + len;
+	if (tokens == NULL)
+		tokens = ki_json_list(builder->lister, shapes, json, len);
+	if (tokens)
+		size = write_document(builder, tokens);
 	if (size > 0)
 	{
 		char	   *jsonb = palloc(size);
@@ -437,8 +503,9 @@ ki_jsonb_build(KiJsonbBuilder *builder, KiJsonShapes *shapes, const char *json,
 		memcpy(jsonb, builder->image.data, size);
 		*value = PointerGetDatum(jsonb);
 	}
-	ki_json_tokens_release(&builder->tokens);
+	ki_json_lister_release(builder->lister);
 	ki_json_buffer_release(&builder->field_buffer);
+	ki_json_buffer_release(&builder->name_buffer);
 	ki_json_buffer_release(&builder->image);
 	return size > 0;
 }

@@ -15,13 +15,15 @@ extern KiJsonbBuilder *ki_jsonb_builder_create(void);
 
 /*
  * Make the very bytes of jsonb_in from a document that was validated before,
- * escapes included, with no white space around it.  The Datum is one
- * allocation in the current memory context.  Returns false for what is left to
- * jsonb_in: large or deep documents, huge numbers, servers whose encoding is
- * not UTF-8 -- and, should it happen, for what is no valid document.  shapes:
- * what the documents before looked like, one for each place in messages.
+ * escapes included.  The Datum is one allocation in the current memory context.
+ * Returns false for what is left to jsonb_in: large or deep documents, huge
+ * numbers, servers whose encoding is not UTF-8 -- and, should it happen, for
+ * what is no valid document.  tokens: the document as a list; NULL: it is made
+ * here, and shapes are what the documents before looked like, one for each
+ * place in messages.
  */
-extern bool ki_jsonb_build(KiJsonbBuilder *builder, KiJsonShapes *shapes,
-						   const char *json, int len, Datum *value);
+extern bool ki_jsonb_build(KiJsonbBuilder *builder, const KiJsonToken *tokens,
+						   KiJsonShapes *shapes, const char *json, int len,
+						   Datum *value);
 
 #endif							/* KI_JSONB_BUILD_H */

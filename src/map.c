@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "nodes/value.h"
 
 #include "column.h"
@@ -23,13 +24,13 @@
 /* Where a column's value comes from and where it goes. */
 typedef struct MapColumn
 {
-	KiColumn	column;
-	AttrNumber	attnum;
-	KiOrigin	origin;
 	int			field;			/* of the value's or key's record; -1: none */
+	AttrNumber	attnum;
+	bool		is_plain;		/* a place in the value, not converted */
+	KiColumn	column;			/* what most messages need is at its start */
+	KiOrigin	origin;
 	int			whole;			/* the field to take instead if it is no
 								 * object; -1: none */
-	bool		is_plain;		/* a place in the value, not converted */
 	bool		is_key;			/* must not be NULL or absent */
 	bool		is_newer;		/* newer_by */
 } MapColumn;
@@ -101,7 +102,9 @@ add_column(KiMap *map, const KiMappingItem *item, TupleDesc target,
 	column->is_newer = key && key->newer_by == item->attnum;
 	if (is_in_document(map, &column->origin))
 		column->field = ki_document_add(column->origin.kind == KI_ORIGIN_KEY ?
-										&map->key : &map->value, &column->origin);
+										&map->key : &map->value, &column->origin,
+										column->column.type == JSONBOID &&
+										column->origin.conversion == KI_CONVERSION_NONE);
 	column->is_plain = column->field >= 0 &&
 		column->origin.kind == KI_ORIGIN_VALUE &&
 		column->origin.conversion == KI_CONVERSION_NONE;
@@ -180,10 +183,10 @@ add_tombstone_column(KiMap *map, const MapColumn *column, const KiKey *key)
 		if (map->is_key_json)
 			own->origin.steps = list_make1(makeString(pstrdup(column->column.name)));
 		if (map->is_key_json && is_alone)
-			own->whole = ki_document_add(&map->tombstone, whole);
+			own->whole = ki_document_add(&map->tombstone, whole, false);
 	}
 	if (own->origin.kind == KI_ORIGIN_KEY && map->is_key_json)
-		own->field = ki_document_add(&map->tombstone, &own->origin);
+		own->field = ki_document_add(&map->tombstone, &own->origin, false);
 }
 
 static void
@@ -228,7 +231,7 @@ create_decoders(KiMap *map)
 	ki_document_compile(&map->tombstone, false);
 	if (wants_embedded)
 	{
-		KiPath		whole = {NULL, 0};
+		KiPath		whole = {.steps = NULL};
 
 		map->embedded = ki_decode_json_create(&whole, 1, false);
 	}
@@ -588,31 +591,23 @@ take_origin(KiMap *map, MapColumn *column, const KiMessage *message,
 }
 
 /*
- * Does a column take a place in the value that is there and not null?  Most
- * do, and need no more than their conversion.
- */
-static inline bool
-is_simple(const MapColumn *column, const KiDecoded *decoded)
-{
-	return column->is_plain && !decoded->is_tombstone &&
-		decoded->value.fields[column->field].kind > KI_FIELD_NULL;
-}
-
-/*
- * Fill in one column of the row.
+ * Fill in one column of the row.  Most take a place in the value that is there,
+ * and need no more than its converter, which raises nothing.
  */
 static inline bool
 map_column(KiMap *map, MapColumn *column, const KiMessage *message,
 		   const KiDecoded *decoded, KiRow *row, int to, KiFault *fault)
 {
-	row->absent[to] = false;
-	if (is_simple(column, decoded))
-	{
-		row->nulls[to] = false;
-		return ki_column_take_field(&column->column,
-									&decoded->value.fields[column->field],
-									KI_CONVERSION_NONE, &row->values[to], fault);
-	}
+	const KiField *field = column->is_plain && !decoded->is_tombstone ?
+	&decoded->value.fields[column->field] : NULL;
+
+	row->nulls[to] = row->absent[to] = false;
+	if (field && ki_column_take_at_once(&column->column, field, &row->values[to]))
+		return true;
+	map->current_column = column->column.name;
+	if (field && field->kind > KI_FIELD_NULL)
+		return ki_column_take_field(&column->column, field, KI_CONVERSION_NONE,
+									&row->values[to], fault);
 	row->values[to] = (Datum) 0;
 	row->nulls[to] = true;
 	if (!take_origin(map, column, message, decoded, &row->values[to],
@@ -642,7 +637,6 @@ map_columns(KiMap *map, MapColumn *columns, int ncolumns,
 	{
 		MapColumn  *column = &columns[i];
 
-		map->current_column = column->column.name;
 		if (!map_column(map, column, message, decoded, row,
 						column->attnum - 1, fault))
 		{

@@ -15,12 +15,14 @@ ki_document_init(KiDocument *document, int max_paths)
 }
 
 int
-ki_document_add(KiDocument *document, const KiOrigin *origin)
+ki_document_add(KiDocument *document, const KiOrigin *origin,
+				bool wants_tokens)
 {
 	KiPath	   *path = &document->paths[document->npaths];
 	ListCell   *cell;
 
 	path->nsteps = 0;
+	path->wants_tokens = wants_tokens;
 	path->steps = palloc0(sizeof(KiPathStep) *
 						  Max(list_length(origin->steps), 1));
 	foreach(cell, origin->steps)

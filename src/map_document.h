@@ -20,8 +20,12 @@ typedef struct KiDocument
 /* Make room for paths, in the current memory context. */
 extern void ki_document_init(KiDocument *document, int max_paths);
 
-/* Add an origin's path; returns its number in the record. */
-extern int	ki_document_add(KiDocument *document, const KiOrigin *origin);
+/*
+ * Add an origin's path; returns its number in the record.  wants_tokens: list
+ * the value, if that costs little.
+ */
+extern int	ki_document_add(KiDocument *document, const KiOrigin *origin,
+							bool wants_tokens);
 
 /* Make the decoder, if there are paths or the rest is wanted. */
 extern void ki_document_compile(KiDocument *document, bool want_rest);

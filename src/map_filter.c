@@ -21,9 +21,9 @@ ki_conditions_init(KiConditions *conditions, const KiFilter *filter,
 		condition->item = &filter->items[i];
 		condition->field = -1;
 		if (origin->kind == KI_ORIGIN_VALUE)
-			condition->field = ki_document_add(value, origin);
+			condition->field = ki_document_add(value, origin, false);
 		else if (origin->kind == KI_ORIGIN_KEY && key)
-			condition->field = ki_document_add(key, origin);
+			condition->field = ki_document_add(key, origin, false);
 	}
 }
 

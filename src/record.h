@@ -18,6 +18,8 @@ typedef enum KiFieldKind
 	KI_FIELD_ARRAY
 } KiFieldKind;
 
+#define KI_FIELD_KINDS (KI_FIELD_ARRAY + 1)
+
 typedef struct KiField
 {
 	KiFieldKind kind;
@@ -25,6 +27,9 @@ typedef struct KiField
 	int			len;			/* bytes */
 	const char *json;			/* the JSON source text of the value */
 	int			json_len;		/* bytes */
+	const struct KiJsonToken *tokens;	/* the value as a list
+										 * (json_tokens.h); NULL: it was not
+										 * listed */
 } KiField;
 
 typedef struct KiRecord

@@ -11,35 +11,25 @@
  */
 #include "postgres.h"
 
-#include "json_tokens.h"
+#include "json_scan.h"
 #include "stats.h"
 #include "utils/memutils.h"
 
-/* An object of the document: its token, and the first of all tokens. */
-typedef struct Object
-{
-	const KiJsonToken *list;
-	const KiJsonToken *token;	/* NULL: there is none */
-} Object;
-
-static const KiJsonToken *
-after(Object object, const KiJsonToken *token)
-{
-	return object.list + token->next;
-}
+/* An object of the document; NULL: there is none. */
+typedef const KiJsonToken *Object;
 
 /* A field's value; NULL: absent. */
 static const KiJsonToken *
 find_field(Object object, const char *name)
 {
-	const KiJsonToken *key = object.token + 1;
+	const KiJsonToken *key = object ? object + 1 : NULL;
 	Size		len = strlen(name);
 
-	for (uint32 i = 0; object.token && i < object.token->len; i++)
+	for (uint32 i = 0; object && i < object->len; i++)
 	{
 		if (key->len == len && memcmp(key->data, name, len) == 0)
 			return key + 1;
-		key = after(object, key + 1);
+		key += 1 + key[1].span;
 	}
 	return NULL;
 }
@@ -48,11 +38,9 @@ find_field(Object object, const char *name)
 static Object
 object_field(Object object, const char *name)
 {
-	Object		field = {object.list, find_field(object, name)};
+	Object		field = find_field(object, name);
 
-	if (field.token && field.token->kind != KI_JSON_OBJECT)
-		field.token = NULL;
-	return field;
+	return field && field->kind == KI_JSON_OBJECT ? field : NULL;
 }
 
 /* An integer field; absent or of another type: the default. */
@@ -98,10 +86,13 @@ static char *
 string_field(Object object, const char *name)
 {
 	const KiJsonToken *value = find_field(object, name);
+	char	   *string;
 
 	if (!value || value->kind != KI_JSON_STRING)
 		return pstrdup("");
-	return pnstrdup(value->data, value->len);
+	string = palloc(value->len + 1);
+	string[ki_json_unescape(value->data, value->len, string)] = '\0';
+	return string;
 }
 
 static void
@@ -146,22 +137,20 @@ read_partition(Object object, KiStats *stats)
 static uint32
 field_count(Object object)
 {
-	return object.token ? object.token->len : 0;
+	return object ? object->len : 0;
 }
 
 /* Read every field of an object that is an object itself. */
 static void
 read_each(Object object, void (*read) (Object, KiStats *), KiStats *stats)
 {
-	const KiJsonToken *key = object.token + 1;
+	const KiJsonToken *key = object ? object + 1 : NULL;
 
 	for (uint32 i = 0; i < field_count(object); i++)
 	{
-		Object		field = {object.list, key + 1};
-
-		if (field.token->kind == KI_JSON_OBJECT)
-			read(field, stats);
-		key = after(object, field.token);
+		if (key[1].kind == KI_JSON_OBJECT)
+			read(key + 1, stats);
+		key += 1 + key[1].span;
 	}
 }
 
@@ -213,21 +202,14 @@ ki_stats_parse(const char *json, size_t len, const char *const *topics,
 	MemoryContext scratch = AllocSetContextCreate(caller, "kafka_ingest json",
 												  ALLOCSET_DEFAULT_SIZES);
 	KiStats    *stats = NULL;
-	KiJsonTokens tokens;
+	Object		document = NULL;
 
-	while (len > 0 && (json[len - 1] == ' ' || json[len - 1] == '\n'))
-		len--;
 	MemoryContextSwitchTo(scratch);
-	ki_json_tokens_init(&tokens);
-	if (len <= PG_INT32_MAX && ki_json_tokens_read(&tokens, NULL, json, (int) len) &&
-		tokens.list[0].kind == KI_JSON_OBJECT)
-	{
-		Object		document = {tokens.list, tokens.list};
-
-		MemoryContextSwitchTo(caller);
-		stats = read_stats(document, topics, ntopics);
-	}
+	if (len <= PG_INT32_MAX)
+		document = ki_json_list(ki_json_lister_create(), NULL, json, (int) len);
 	MemoryContextSwitchTo(caller);
+	if (document && document->kind == KI_JSON_OBJECT)
+		stats = read_stats(document, topics, ntopics);
 	MemoryContextDelete(scratch);
 	return stats;
 }

@@ -16,8 +16,9 @@ PARTS = (
     ("taking", "taking messages", r"ki_source_\w+|ki_messages?_\w+|ki_loader_collect|rd_?kafka\w*|rd_\w+|mi_\w+"),
     ("scanning", "scanning", r"ki_map_decode|ki_decode\w*|ki_scan\w*|ki_json_scan\w*|pg_parse_json"),
     ("converting", "converting and mapping", r"ki_map_\w+|ki_column_\w+|ki_convert\w*|InputFunctionCall\w*|\w+_in"),
+    # pg_pwritev_with_retry makes a WAL file, with so large a buffer on the stack that perf sees no caller
     ("committing", "committing", r"ki_advances_\w+|ki_position_\w+|ki_transaction_commit|CommitTransactionCommand|XLogFlush"
-                                 r"|ReleaseCurrentSubTransaction"),
+                                 r"|ReleaseCurrentSubTransaction|pg_pwritev_with_retry"),
     ("inserting", "inserting", r"ki_writer_\w+|(multi|insert)_(begin|add|end)|ki_target_\w+|table_\w+|heap_\w+|simple_heap_\w+|ExecInsertIndexTuples"
                                r"|index_insert|_bt_\w+|btinsert|XLogInsert\w*|SPI_\w+|standard_Executor\w+"),
 )

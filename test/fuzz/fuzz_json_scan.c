@@ -5,7 +5,9 @@
  * Every document is scanned three times, which must give the same: by the
  * scanner with SSE2, which has not met any document before; by the same again,
  * which now guesses the order of the fields; and by the portable scanner, which
- * remembers whatever was before.  Then jansson decides whether it is valid, and
+ * remembers whatever was before, and lists values besides, for which it has
+ * little room.  Two more, one of each kind, list the whole document, and take
+ * its objects for what those of the last one were.  Then jansson decides whether it is valid, and
  * what the values at the paths are.
  *
  * The known differences from jansson are these, and no others: jansson refuses
@@ -17,7 +19,9 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "fuzz_list.h"
 #include "fuzz_oracle.h"
+#include "json_shape.h"
 
 /* those of the C library: there is no server to link with */
 #undef fprintf
@@ -50,6 +54,9 @@ static const TreePath paths[] = {
 
 #define NPATHS ((int) lengthof(paths))
 
+#define FEW_TOKENS 8
+#define MOST_BYTES 4096			/* of a document, as run.sh has it */
+
 /* What a scan gave. */
 typedef struct Outcome
 {
@@ -80,6 +87,34 @@ new_scan(void)
 
 	scan->root->wants_members = true;
 	scan->on_rest = add_rest;
+	return scan;
+}
+
+/*
+ * Let a scanner list the values of all its fields.
+ */
+static void
+list_values(KiScan *scan, KiScanNode *node, int room)
+{
+	if (!scan->tokens)
+	{
+		scan->tokens = calloc(1, sizeof(KiJsonTokens));
+		scan->tokens->list = calloc(room, sizeof(KiJsonToken));
+		scan->tokens->max_count = room;
+	}
+	node->wants_tokens = node->first_field >= 0;
+	node->shapes = calloc(1, sizeof(KiJsonShapes));
+	for (int i = 0; i < node->nchildren; i++)
+		list_values(scan, node->children[i], room);
+}
+
+static KiScan *
+new_lister(void)
+{
+	static const TreePath whole[] = {{{{NULL, 0}}, 0}};
+	KiScan	   *scan = tree_scan(whole, 1);
+
+	list_values(scan, scan->root, MOST_BYTES / 2 + 1);
 	return scan;
 }
 
@@ -149,6 +184,8 @@ require_values(const Outcome *outcome, json_t *document)
 		json_t	   *value = value_at(document, &paths[i]);
 
 		require_value(&outcome->fields[i], value);
+		if (value && outcome->fields[i].tokens)
+			require_list(outcome->fields[i].tokens, value);
 		npresent += value != NULL && paths[i].nsteps > 0;
 	}
 	require(outcome->npresent == npresent, "npresent");
@@ -183,11 +220,34 @@ require_verdict(const Outcome *outcome, bool is_utf8, const json_error_t *error,
 		require(outcome->error != KI_SCAN_OK || !is_utf8, "jansson refuses it");
 }
 
+/*
+ * List the whole document; jansson's is NULL if it gave up.
+ */
+static void
+run_lister(KiScanError (*function) (KiScan *, const char *, int), KiScan *scan,
+		   const char *json, int len, KiScanError expected, json_t *document)
+{
+	const KiJsonToken *list;
+
+	require(function(scan, json, len) == expected, "the same error with a list");
+	if (expected != KI_SCAN_OK)
+		return;
+	require(scan->has_high == has_high_byte((const uint8 *) json, len),
+			"has_high with a list");
+	list = scan->fields[0].tokens;
+	require_listed(list, scan->fields[0].json, scan->fields[0].json_len);
+	if (list && document)
+		require_list(list, document);
+	remember_objects(list);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 {
 	static KiScan *scan = NULL;
 	static KiScan *portable = NULL;
+	static KiScan *lister = NULL;
+	static KiScan *portable_lister = NULL;
 	static Outcome first;
 	static Outcome second;
 	const char *json = (const char *) data;
@@ -199,6 +259,9 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 	{
 		scan = new_scan();
 		portable = new_scan();
+		list_values(portable, portable->root, FEW_TOKENS);
+		lister = new_lister();
+		portable_lister = new_lister();
 	}
 	forget(scan->root);
 	run(ki_json_scan, scan, json, size, &first);
@@ -207,21 +270,31 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 	free_rest(&second.rest);
 	run(portable_json_scan, portable, json, size, &second);
 	require_same(&first, &second, "portable");
-	free_rest(&second.rest);
 	if (first.error == KI_SCAN_OK)
 		require(first.has_high == has_high_byte(data, size), "has_high");
 	if (memchr(data, 0, size) != NULL)
 	{
 		require(first.error != KI_SCAN_OK, "a zero byte");
 		free_rest(&first.rest);
+		free_rest(&second.rest);
 		return 0;
 	}
 
 	document = json_loadb(json, size, JSON_DECODE_ANY, &error);
 	require_verdict(&first, is_utf8, &error, document);
 	if (document != NULL)
+	{
 		require_values(&first, document);
+		require_values(&second, document);
+	}
+	if (size <= MOST_BYTES)
+	{
+		run_lister(ki_json_scan, lister, json, size, first.error, document);
+		run_lister(portable_json_scan, portable_lister, json, size, first.error,
+				   document);
+	}
 	json_decref(document);
 	free_rest(&first.rest);
+	free_rest(&second.rest);
 	return 0;
 }

@@ -33,11 +33,14 @@ build()
 		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all)
 	cd "$work/src"
 	# the scanner once more, as it is where there is no SSE2
-	run_logged "$work/build.log" as_user "$clang" "${flags[@]}" -DKI_SCAN_PORTABLE \
-		-Dki_json_scan=portable_json_scan -c src/json_scan.c -o "$work/portable.o" \
-		|| die "the portable scanner does not build"
+	local source
+	for source in json_scan json_scan_list; do
+		run_logged "$work/build.log" as_user "$clang" "${flags[@]}" -DKI_SCAN_PORTABLE -Dki_json_scan=portable_json_scan \
+			-Dki_scan_list=portable_scan_list -c "src/$source.c" -o "$work/portable_$source.o" \
+			|| die "the portable scanner does not build"
+	done
 	run_logged "$work/build.log" as_user "$clang" "${flags[@]}" src/json_scan*.c test/fuzz/fuzz_*.c \
-		"$work/portable.o" -ljansson -o "$work/fuzz" || die "the fuzz target does not build"
+		"$work"/portable_json_scan*.o -ljansson -o "$work/fuzz" || die "the fuzz target does not build"
 }
 
 fuzz()
