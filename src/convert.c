@@ -143,34 +143,47 @@ refuse_uuid(const char *string, int len, int *sqlerrcode)
 }
 
 /*
+ * Read so many bytes from two hex digits each; false: some are none.
+ */
+static inline bool
+read_hex(const char *digits, int count, unsigned char *bytes)
+{
+	int			all = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		int			high = ki_hex_digit(digits[2 * i]);
+		int			low = ki_hex_digit(digits[2 * i + 1]);
+
+		all |= high | low;		/* negative once one of them was */
+		bytes[i] = (unsigned char) (high << 4 | low);
+	}
+	return all >= 0;
+}
+
+/*
  * 32 hex digits, or with hyphens as 8-4-4-4-12.
  */
 static KiConvertResult
 convert_uuid(const char *string, int len, int32 typmod, Datum *value,
 			 int *sqlerrcode)
 {
-	bool		is_hyphened = len == 36;
-	const char *at = string;
 	pg_uuid_t	uuid;
 	pg_uuid_t  *result;
+	bool		is_uuid = false;
 
-	if (!is_hyphened && len != 32)
+	if (len == 32)
+		is_uuid = read_hex(string, 16, uuid.data);
+	else if (len == 36)
+		is_uuid = string[8] == '-' && string[13] == '-' && string[18] == '-' &&
+			string[23] == '-' &&
+			read_hex(string, 4, uuid.data) &&
+			read_hex(string + 9, 2, uuid.data + 4) &&
+			read_hex(string + 14, 2, uuid.data + 6) &&
+			read_hex(string + 19, 2, uuid.data + 8) &&
+			read_hex(string + 24, 6, uuid.data + 10);
+	if (!is_uuid)
 		return refuse_uuid(string, len, sqlerrcode);
-	for (int i = 0; i < UUID_LEN; i++)
-	{
-		int			high;
-		int			low;
-
-		if (is_hyphened && (i == 4 || i == 6 || i == 8 || i == 10) &&
-			*at++ != '-')
-			return refuse_uuid(string, len, sqlerrcode);
-		high = ki_hex_digit(at[0]);
-		low = ki_hex_digit(at[1]);
-		if (high < 0 || low < 0)
-			return refuse_uuid(string, len, sqlerrcode);
-		uuid.data[i] = (unsigned char) (high * 16 + low);
-		at += 2;
-	}
 	result = palloc(sizeof(pg_uuid_t));
 	*result = uuid;
 	*value = UUIDPGetDatum(result);

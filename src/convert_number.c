@@ -28,6 +28,7 @@
 #define NUMERIC_MAX_DIGITS 1000
 
 #define GROUP_DIGITS 4			/* decimal digits of one base 10000 digit */
+#define GROUP 10000
 
 #define HEADER_SHORT 0x8000
 #define HEADER_SHORT_NEGATIVE 0x2000
@@ -46,6 +47,17 @@
 #define FLOAT_EXACT_DIGITS 8	/* if they make no more than the mantissa */
 #define FLOAT_EXACT_MANTISSA (1 << 24)
 #define FLOAT_EXACT_POWER 10
+
+/* A number with few digits on either side of the point. */
+#define SHORT_WHOLE_DIGITS (2 * GROUP_DIGITS)
+
+typedef struct ShortNumber
+{
+	uint32		whole;
+	uint32		fraction;		/* times 10000 */
+	int			scale;			/* digits behind the point */
+	bool		negative;
+} ShortNumber;
 
 static const double powers_of_ten[DOUBLE_EXACT_POWER + 1] = {
 	1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12,
@@ -300,16 +312,107 @@ find_scale(const KiDecimal *decimal, int *scale)
 	return true;
 }
 
+/*
+ * Read a number that is written with few digits, as most are, and without an
+ * exponent: at most two groups before the point, and one behind.
+ */
+static inline bool
+read_short(const char *number, int len, ShortNumber *read)
+{
+	const char *at = number;
+	const char *end = number + len;
+	const char *start;
+
+	read->negative = at < end && *at == '-';
+	at += read->negative;
+	start = at;
+	read->whole = read->fraction = 0;
+	while (at < end && *at >= '0' && *at <= '9')
+		read->whole = read->whole * 10 + (uint32) (*at++ - '0');
+	if (at == start || at - start > SHORT_WHOLE_DIGITS)
+		return false;
+	read->scale = 0;
+	if (at == end)
+		return true;
+	if (*at++ != '.')
+		return false;
+	start = at;
+	while (at < end && *at >= '0' && *at <= '9')
+		read->fraction = read->fraction * 10 + (uint32) (*at++ - '0');
+	read->scale = at - start;
+	if (at < end || at == start || read->scale > GROUP_DIGITS)
+		return false;
+	for (int i = read->scale; i < GROUP_DIGITS; i++)
+		read->fraction *= 10;
+	return true;
+}
+
+/*
+ * Write such a number with this scale; returns the bytes written.
+ */
+static inline int
+write_short(const ShortNumber *number, int scale, char *to)
+{
+	uint16	   *header = (uint16 *) (to + VARHDRSZ);
+	uint16		groups[3] = {number->whole / GROUP, number->whole % GROUP,
+	number->fraction};
+	int			first = 0;
+	int			behind = 3;
+	int			weight;
+
+	while (first < behind && groups[first] == 0)
+		first++;
+	while (behind > first && groups[behind - 1] == 0)
+		behind--;
+	weight = first < behind ? 1 - first : 0;
+	*header = HEADER_SHORT | (scale << HEADER_SHORT_SCALE_SHIFT) |
+		(weight & HEADER_SHORT_WEIGHT_MASK);
+	if (number->negative && first < behind)
+		*header |= HEADER_SHORT_NEGATIVE;
+	for (int i = first; i < behind; i++)
+		*++header = groups[i];
+	SET_VARSIZE(to, (char *) (header + 1) - to);
+	return (char *) (header + 1) - to;
+}
+
 int
 ki_convert_write_numeric(const char *number, int len, char *to)
 {
+	ShortNumber short_number;
 	KiDecimal	decimal;
 	int			scale;
 
+	if (read_short(number, len, &short_number))
+		return write_short(&short_number, short_number.scale, to);
 	if (!ki_decimal_read(number, len, &decimal) ||
 		!find_scale(&decimal, &scale))
 		return 0;
 	return write_numeric(&decimal, scale, to);
+}
+
+static inline void
+read_typmod(int32 typmod, int *precision, int *scale)
+{
+	*precision = ((typmod - VARHDRSZ) >> 16) & 0xffff;
+	/* the lowest 11 bits, signed */
+	*scale = (((typmod - VARHDRSZ) & 0x7ff) ^ 1024) - 1024;
+}
+
+/*
+ * The scale with which a short number is stored; false: it does not fit for
+ * certain.
+ */
+static inline bool
+fit_short(const ShortNumber *number, int32 typmod, int *scale)
+{
+	int			precision;
+
+	*scale = number->scale;
+	if (typmod < (int32) VARHDRSZ)
+		return true;
+	read_typmod(typmod, &precision, scale);
+	return number->scale <= *scale && *scale <= HEADER_SHORT_SCALE_MAX &&
+		precision - *scale >= SHORT_WHOLE_DIGITS;
 }
 
 /*
@@ -319,10 +422,9 @@ static KiConvertResult
 apply_typmod(const KiDecimal *decimal, int32 typmod, int *scale,
 			 int *sqlerrcode)
 {
-	int			precision = ((typmod - VARHDRSZ) >> 16) & 0xffff;
+	int			precision;
 
-	/* the lowest 11 bits, signed */
-	*scale = (((typmod - VARHDRSZ) & 0x7ff) ^ 1024) - 1024;
+	read_typmod(typmod, &precision, scale);
 	if (*scale < 0 || decimal->digits - decimal->places > *scale)
 		return KI_CONVERT_UNSURE;	/* it is to be rounded */
 	if (decimal->first == NULL || decimal->places <= precision - *scale)
@@ -336,10 +438,19 @@ ki_convert_numeric(const char *string, int len, int32 typmod, Datum *value,
 				   int *sqlerrcode)
 {
 	KiConvertResult result = KI_CONVERT_TAKEN;
+	ShortNumber short_number;
 	KiDecimal	decimal;
 	int			scale;
 	char	   *numeric;
 
+	if (read_short(string, len, &short_number) &&
+		fit_short(&short_number, typmod, &scale))
+	{
+		numeric = palloc(KI_NUMERIC_BYTES(len));
+		(void) write_short(&short_number, scale, numeric);
+		*value = PointerGetDatum(numeric);
+		return KI_CONVERT_TAKEN;
+	}
 	if (!ki_decimal_read(string, len, &decimal))
 		return refuse_word(string, len, sqlerrcode);
 	if (!find_scale(&decimal, &scale))
