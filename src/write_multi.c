@@ -9,13 +9,15 @@
  * all rows before them; so do defaults and CHECKs that could see those.
  *
  * Memory: slots live as long as the writer, on descriptors of its own, since
- * making them per batch would cost as much as filling them.  What a piece
+ * making them per batch would cost as much as filling them.  Rows and the
+ * tuples made of them live until they are written.  What a piece
  * needs of the executor lives in an EState from its first row to its end; an
  * error on the way leaves that to the subtransaction's end.
  */
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/htup_details.h"
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -45,7 +47,9 @@ typedef struct Leaf
 {
 	Oid			relid;
 	TupleDesc	desc;			/* our own copy: no reference is counted */
-	const TupleTableSlotOps *ops;
+	const TableAmRoutine *am;
+	bool		is_heap;		/* that is the heap's */
+	const TupleTableSlotOps *ops;	/* of its slots */
 	bool		looks;			/* a CHECK of it, at the rows before */
 	TupleTableSlot **slots;
 	int			nslots;			/* made so far */
@@ -94,6 +98,36 @@ typedef struct MultiWriter
 } MultiWriter;
 
 /* ------------------------------------------------------------------------
+ * Slots
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * A tuple that was formed for the slot lives as long as its row waits, and need
+ * not be copied to belong to the slot.
+ */
+static void
+keep_formed_tuple(TupleTableSlot *slot)
+{
+	if (((HeapTupleTableSlot *) slot)->tuple == NULL)
+		TTSOpsHeapTuple.materialize(slot);
+}
+
+/* Slots of heap tuples but for that. */
+static const TupleTableSlotOps *
+formed_tuple_ops(void)
+{
+	static TupleTableSlotOps ops;
+
+	if (ops.materialize == NULL)
+	{
+		ops = TTSOpsHeapTuple;
+		ops.materialize = keep_formed_tuple;
+	}
+	return &ops;
+}
+
+/* ------------------------------------------------------------------------
  * Leaves
  * ------------------------------------------------------------------------
  */
@@ -116,7 +150,10 @@ make_leaf(MultiWriter *writer, Relation relation)
 
 	leaf->relid = RelationGetRelid(relation);
 	leaf->desc = CreateTupleDescCopyConstr(RelationGetDescr(relation));
-	leaf->ops = table_slot_callbacks(relation);
+	leaf->am = relation->rd_tableam;
+	leaf->is_heap = leaf->am == GetHeapamTableAmRoutine();
+	leaf->ops = leaf->is_heap ? formed_tuple_ops() :
+		table_slot_callbacks(relation);
 	leaf->looks = looks;
 	leaf->slots = palloc0(MAX_ROWS * sizeof(TupleTableSlot *));
 	writer->leaves = lappend(writer->leaves, leaf);
@@ -135,7 +172,7 @@ find_leaf(MultiWriter *writer, Relation relation)
 
 		/* one whose shape changed stays unused until all are forgotten */
 		if (leaf->relid == RelationGetRelid(relation) &&
-			leaf->ops == table_slot_callbacks(relation) &&
+			leaf->am == relation->rd_tableam &&
 			equalTupleDescs(leaf->desc, RelationGetDescr(relation)))
 			return leaf;
 	}
@@ -277,10 +314,27 @@ flush(MultiWriter *writer)
 	writer->nrows = 0;
 }
 
-/* A row that was checked waits in the next slot of its leaf. */
+/* Where values are computed, slots have made tuples of their own already. */
+static inline void
+form_tuple(MultiWriter *writer, TupleTableSlot *slot)
+{
+	MemoryContext old = MemoryContextSwitchTo(writer->base.row_context);
+
+	((HeapTupleTableSlot *) slot)->tuple =
+		heap_form_tuple(slot->tts_tupleDescriptor, slot->tts_values,
+						slot->tts_isnull);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * A row that was checked waits in the next slot of its leaf, as a tuple while
+ * its values are at hand; both are in the memory of all rows.
+ */
 static void
 let_wait(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot)
 {
+	if (leaf->is_heap && ((HeapTupleTableSlot *) slot)->tuple == NULL)
+		form_tuple(writer, slot);
 	writer->waiting[writer->nrows].leaf = leaf;
 	writer->waiting[writer->nrows++].slot = slot;
 	leaf->nrows++;
