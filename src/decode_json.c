@@ -308,8 +308,12 @@ reset_rest(KiDecoder *decoder)
 static bool
 check_bytes(const char **data, size_t *len, KiFault *fault)
 {
-	size_t		framing_len = ki_text_framing_len(*data, *len);
+	size_t		framing_len;
 
+	/* nearly all begin so, which is neither framing nor a mark */
+	if (*len > 0 && **data == '{')
+		return *len <= MaxAllocSize || report_bytes(fault);
+	framing_len = ki_text_framing_len(*data, *len);
 	*data += framing_len;
 	*len -= framing_len;
 	if (*len == 0)
