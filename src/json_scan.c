@@ -220,8 +220,6 @@ guess_child(const Cursor *cursor, const char *p, const KiScanFrame *frame)
 {
 	KiScanNode *child = *frame->guess;
 
-	if (child != NULL && child->quoted_len > 0)
-		return is_at(cursor, p, child->quoted, child->quoted_len) ? child : NULL;
 	if (child != NULL && child->is_plain &&
 		cursor->end - p >= child->name_len + 2 && p[0] == '"' &&
 		p[child->name_len + 1] == '"' &&
@@ -231,12 +229,40 @@ guess_child(const Cursor *cursor, const char *p, const KiScanFrame *frame)
 }
 
 /*
+ * The place behind all that stood before the expected child's value last time,
+ * which was checked then; NULL: something else does now.
+ */
+static inline const char *
+skip_lead(const Cursor *cursor, const char *p, const KiScanFrame *frame)
+{
+	const KiScanNode *child = *frame->guess;
+
+	if (child == NULL || child->lead_len == 0 ||
+		!is_at(cursor, p, child->lead, child->lead_len))
+		return NULL;
+	return skip_space(cursor, p + child->lead_len);
+}
+
+static inline void
+remember_lead(KiScanNode *child, const char *from, const char *to)
+{
+	child->lead_len = 0;
+	if (child->is_plain && to - from <= KI_SCAN_LEAD_BYTES)
+	{
+		child->lead_len = to - from;
+		memcpy(child->lead, from, child->lead_len);
+	}
+}
+
+/*
  * Find the child for the field whose name is at p, go to its value.
  */
 static inline const char *
-next_field(Cursor *cursor, const char *p, KiScanFrame *frame, bool is_first,
+find_field(Cursor *cursor, const char *p, KiScanFrame *frame, bool is_first,
 		   FieldName *name, KiScanNode **child)
 {
+	const char *lead = p;
+
 	p = skip_space(cursor, p);
 	*child = guess_child(cursor, p, frame);
 	if (*child)
@@ -254,9 +280,33 @@ next_field(Cursor *cursor, const char *p, KiScanFrame *frame, bool is_first,
 		if (*child == NULL)
 			return p;
 		*frame->guess = *child;
+		if (name->has_escapes)
+			return p;
+	}
+	if (p)
+		remember_lead(*child, lead, p);
+	return p;
+}
+
+/*
+ * The same; mostly it is the one that came here in the last document, too.
+ */
+static inline const char *
+next_field(Cursor *cursor, const char *p, KiScanFrame *frame, bool is_first,
+		   FieldName *name, KiScanNode **child)
+{
+	const char *value = skip_lead(cursor, p, frame);
+
+	if (value)
+		*child = *frame->guess;
+	else
+	{
+		value = find_field(cursor, p, frame, is_first, name, child);
+		if (value == NULL || *child == NULL)
+			return value;
 	}
 	frame->guess = &(*child)->follower;
-	return p;
+	return value;
 }
 
 /*
@@ -444,6 +494,9 @@ static inline const char *
 leave(KiScan *scan, Cursor *cursor, const char *p, bool *is_first,
 	  int *nframes)
 {
+	/* what follows most values, in arrays and objects alike */
+	if (!*is_first && *nframes > 0 && peek(cursor, p) == ',')
+		return p;
 	while (*nframes > 0)
 	{
 		KiScanFrame *frame = &scan->frames[*nframes - 1];

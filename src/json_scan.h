@@ -22,8 +22,8 @@
  */
 #define KI_SCAN_MAX_DEPTH 10000
 
-/* Names up to two bytes less are compared with their quotes. */
-#define KI_SCAN_QUOTED_BYTES 16
+/* Of what stands before a field's value so much is remembered. */
+#define KI_SCAN_LEAD_BYTES 32
 
 /*
  * One step of the paths, shared by all paths that begin alike.  The caller
@@ -46,11 +46,13 @@ typedef struct KiScanNode
 	/* what the scanner keeps */
 	uint64		filter;			/* of the children's names */
 	bool		is_plain;		/* the name stands in JSON as it is */
-	int			quoted_len;		/* 0: the name is not plain, or too long */
-	char		quoted[KI_SCAN_QUOTED_BYTES];
 	uint64		seen;			/* the document this was last found in */
 	struct KiScanNode *first;	/* the child found first in the last document */
 	struct KiScanNode *follower;	/* the sibling found after this one */
+	int			lead_len;		/* 0: none is known */
+	char		lead[KI_SCAN_LEAD_BYTES];	/* what stood between the comma or
+											 * bracket before a plain name and
+											 * its value, last time */
 } KiScanNode;
 
 /* An array or object that is being read because paths lead into it. */

@@ -39,16 +39,6 @@ is_plain_name(const char *name, int len)
 	return true;
 }
 
-static void
-quote_name(KiScanNode *node)
-{
-	if (!node->is_plain || node->name_len + 2 > KI_SCAN_QUOTED_BYTES)
-		return;
-	node->quoted_len = node->name_len + 2;
-	node->quoted[0] = node->quoted[node->quoted_len - 1] = '"';
-	memcpy(node->quoted + 1, node->name, node->name_len);
-}
-
 int
 ki_scan_child_place(const KiScanNode *parent, const char *name, int name_len,
 					int index, bool *is_there)
@@ -88,7 +78,6 @@ ki_scan_add_child(KiScanNode *parent, KiScanNode *child, int place)
 	else
 	{
 		child->is_plain = is_plain_name(child->name, child->name_len);
-		quote_name(child);
 		parent->wants_members = true;
 		parent->filter |= filter_bit(child->name, child->name_len);
 	}
