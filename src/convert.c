@@ -156,7 +156,7 @@ read_hex(const char *digits, int count, unsigned char *bytes)
 		int			low = ki_hex_digit(digits[2 * i + 1]);
 
 		all |= high | low;		/* negative once one of them was */
-		bytes[i] = (unsigned char) (high << 4 | low);
+		bytes[i] = (unsigned char) (high * 16 + low);
 	}
 	return all >= 0;
 }

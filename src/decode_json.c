@@ -396,11 +396,13 @@ unescape_fields(KiScan *scan)
 static void
 grow_tokens(KiJsonTokens *tokens)
 {
-	if (tokens->max_count >= TOKENS_MOST)
+	uint32		count = tokens->max_count * 2;
+
+	if (count > TOKENS_MOST)
 		return;
-	tokens->max_count *= 2;
-	tokens->list = repalloc(tokens->list,
-							sizeof(KiJsonToken) * tokens->max_count);
+	/* may fail: before the room is counted */
+	tokens->list = repalloc(tokens->list, sizeof(KiJsonToken) * count);
+	tokens->max_count = count;
 }
 
 /*

@@ -103,7 +103,7 @@ ki_json_shape_learn(KiJsonShape *shape, const KiJsonToken *object,
 					const KiJsonToken *const *values, const uint32 *entries,
 					const char *stored, uint32 stored_len)
 {
-	if (shape->misses++ < shape->patience)
+	if (object->len == 0 || shape->misses++ < shape->patience)
 		return;
 	shape->misses = 0;
 	shape->patience = Min(shape->patience * 2 + 1, MAX_PATIENCE);

@@ -14,9 +14,6 @@
 #define BUFFER_LEAST_BYTES (4 * 1024)
 #define BUFFER_KEEP_BYTES (64 * 1024)
 
-/* Longer documents are not listed. */
-#define MAX_LIST_BYTES (16 * 1024 * 1024)
-
 struct KiJsonLister
 {
 	MemoryContext context;
@@ -57,9 +54,9 @@ ki_json_list(KiJsonLister *lister, KiJsonShapes *shapes, const char *json,
 	 * Between any two values stands a character that belongs to neither, or
 	 * one of them encloses the other and has an end.
 	 */
-	if (len > MAX_LIST_BYTES)
-		return NULL;
 	tokens->max_count = len / 2 + 1;
+	if (tokens->max_count > MaxAllocSize / sizeof(KiJsonToken))
+		return NULL;
 	tokens->list = ki_json_buffer_reserve(&lister->buffer, lister->context,
 										  sizeof(KiJsonToken) *
 										  tokens->max_count);

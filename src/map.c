@@ -601,10 +601,10 @@ map_column(KiMap *map, MapColumn *column, const KiMessage *message,
 	const KiField *field = column->is_plain && !decoded->is_tombstone ?
 	&decoded->value.fields[column->field] : NULL;
 
+	map->current_column = column->column.name;
 	row->nulls[to] = row->absent[to] = false;
 	if (field && ki_column_take_at_once(&column->column, field, &row->values[to]))
 		return true;
-	map->current_column = column->column.name;
 	if (field && field->kind > KI_FIELD_NULL)
 		return ki_column_take_field(&column->column, field, KI_CONVERSION_NONE,
 									&row->values[to], fault);

@@ -98,7 +98,7 @@ typedef struct MultiWriter
 } MultiWriter;
 
 /* ------------------------------------------------------------------------
- * Slots
+ * Leaves
  * ------------------------------------------------------------------------
  */
 
@@ -113,7 +113,7 @@ keep_formed_tuple(TupleTableSlot *slot)
 		TTSOpsHeapTuple.materialize(slot);
 }
 
-/* Slots of heap tuples but for that. */
+/* Slots of heap tuples but for that, which the server takes for a kind of ours. */
 static const TupleTableSlotOps *
 formed_tuple_ops(void)
 {
@@ -126,11 +126,6 @@ formed_tuple_ops(void)
 	}
 	return &ops;
 }
-
-/* ------------------------------------------------------------------------
- * Leaves
- * ------------------------------------------------------------------------
- */
 
 /* Slots and their rows, whatever state an error left them in. */
 static void
@@ -314,27 +309,18 @@ flush(MultiWriter *writer)
 	writer->nrows = 0;
 }
 
-/* Where values are computed, slots have made tuples of their own already. */
-static inline void
-form_tuple(MultiWriter *writer, TupleTableSlot *slot)
-{
-	MemoryContext old = MemoryContextSwitchTo(writer->base.row_context);
-
-	((HeapTupleTableSlot *) slot)->tuple =
-		heap_form_tuple(slot->tts_tupleDescriptor, slot->tts_values,
-						slot->tts_isnull);
-	MemoryContextSwitchTo(old);
-}
-
 /*
  * A row that was checked waits in the next slot of its leaf, as a tuple while
- * its values are at hand; both are in the memory of all rows.
+ * its values are at hand, unless their computing has made one already.
  */
 static void
 let_wait(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot)
 {
-	if (leaf->is_heap && ((HeapTupleTableSlot *) slot)->tuple == NULL)
-		form_tuple(writer, slot);
+	HeapTuple  *tuple = &((HeapTupleTableSlot *) slot)->tuple;
+
+	Assert(CurrentMemoryContext == writer->base.row_context);
+	if (leaf->is_heap && *tuple == NULL)
+		*tuple = heap_form_tuple(leaf->desc, slot->tts_values, slot->tts_isnull);
 	writer->waiting[writer->nrows].leaf = leaf;
 	writer->waiting[writer->nrows++].slot = slot;
 	leaf->nrows++;
@@ -373,6 +359,21 @@ has_before_trigger(const ResultRelInfo *rel)
 }
 
 /*
+ * False: a BEFORE trigger skips the row.  What it returns lives only until the
+ * next row, so the slot takes a copy.
+ */
+static bool
+pass_triggers(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot)
+{
+	if (!has_before_trigger(leaf->rel))
+		return true;
+	if (!ExecBRInsertTriggers(writer->estate, leaf->rel, slot))
+		return false;
+	ExecMaterializeSlot(slot);
+	return true;
+}
+
+/*
  * A row of a partition with a BEFORE trigger, which may change the row, skip
  * it, or look at the table; or with a CHECK that may look.
  */
@@ -387,8 +388,7 @@ write_alone(MultiWriter *writer, Leaf *leaf, TupleTableSlot *slot,
 	writer->base.culprit = writer->base.nadded;
 	writer->base.ran_code = true;
 	slot->tts_tableOid = RelationGetRelid(rel->ri_RelationDesc);
-	if ((!has_before_trigger(rel) ||
-		 ExecBRInsertTriggers(writer->estate, rel, slot)) &&
+	if (pass_triggers(writer, leaf, slot) &&
 		(is_good = check_row(writer, leaf, slot, fault)))
 	{
 		(void) ExecPartitionCheck(rel, slot, writer->estate, true);

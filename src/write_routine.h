@@ -8,8 +8,8 @@
 #include "nodes/execnodes.h"
 #include "write.h"
 
-/* Rows may take this much memory before they are written, or so. */
-#define KI_ROW_MEMORY (1024 * 1024)
+/* Rows and their tuples may take this much memory before they are written. */
+#define KI_ROW_MEMORY (2 * 1024 * 1024)
 
 typedef struct KiWriteRoutine
 {
