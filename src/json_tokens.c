@@ -10,9 +10,17 @@
 
 #include "json_scan.h"
 
-/* Buffers are not smaller, and a larger one is given back after its document. */
+/*
+ * Buffers are not smaller, and a larger one is given back after its document.
+ * The fuzz target makes and frees one for each.
+ */
+#ifdef KI_FUZZ
+#define BUFFER_LEAST_BYTES 1
+#define BUFFER_KEEP_BYTES 0
+#else
 #define BUFFER_LEAST_BYTES (4 * 1024)
 #define BUFFER_KEEP_BYTES (64 * 1024)
+#endif
 
 struct KiJsonLister
 {

@@ -7,7 +7,8 @@
  * which now guesses the order of the fields; and by the portable scanner, which
  * remembers whatever was before, and lists values besides, for which it has
  * little room.  Two more, one of each kind, list the whole document, and take
- * its objects for what those of the last one were.  Then jansson decides whether it is valid, and
+ * its objects for what those of the last one were.  jsonb is built of what is
+ * valid, with and without what was remembered.  Then jansson decides whether it is valid, and
  * what the values at the paths are.
  *
  * The known differences from jansson are these, and no others: jansson refuses
@@ -19,6 +20,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "fuzz_build.h"
 #include "fuzz_list.h"
 #include "fuzz_oracle.h"
 #include "json_shape.h"
@@ -293,6 +295,8 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 		run_lister(portable_json_scan, portable_lister, json, size, first.error,
 				   document);
 	}
+	if (first.error == KI_SCAN_OK && is_utf8)
+		require_jsonb(json, size);
 	json_decref(document);
 	free_rest(&first.rest);
 	free_rest(&second.rest);

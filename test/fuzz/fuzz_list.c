@@ -189,9 +189,10 @@ depth_of(const char *json, int len)
 		else if (is_string)
 			i += json[i] == '\\';
 		else if (json[i] == '[' || json[i] == '{')
-			deepest = Max(deepest, ++depth);
+			depth++;
 		else if (json[i] == ']' || json[i] == '}')
 			depth--;
+		deepest = Max(deepest, depth);
 	}
 	return deepest;
 }

@@ -29,7 +29,7 @@ find_clang()
 build()
 {
 	local flags=(-g -O1 -fno-omit-frame-pointer -fwrapv -fno-strict-aliasing -Wall -Wextra -Werror
-		-Wno-sign-compare -isystem "$("$pg_config" --includedir-server)" -Isrc -Itest/fuzz
+		-Wno-sign-compare -Wno-unused-parameter -isystem "$("$pg_config" --includedir-server)" -Isrc -Itest/fuzz
 		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all)
 	cd "$work/src"
 	# the scanner once more, as it is where there is no SSE2
@@ -39,7 +39,9 @@ build()
 			-Dki_scan_list=portable_scan_list -c "src/$source.c" -o "$work/portable_$source.o" \
 			|| die "the portable scanner does not build"
 	done
-	run_logged "$work/build.log" as_user "$clang" "${flags[@]}" src/json_scan*.c test/fuzz/fuzz_*.c \
+	# buffers as small as their contents, so that no write beyond them is missed
+	run_logged "$work/build.log" as_user "$clang" "${flags[@]}" -DKI_FUZZ src/json_*.c \
+		src/jsonb_build.c src/convert_number.c src/decimal.c test/fuzz/fuzz_*.c \
 		"$work"/portable_json_scan*.o -ljansson -o "$work/fuzz" || die "the fuzz target does not build"
 }
 
