@@ -118,20 +118,6 @@ init_kind(KiColumn *column)
 					 &column->delimiter, &ioparam, &input);
 }
 
-/*
- * Where ki_column_take_field would come to the converter first, or to what
- * agrees with it on all that it takes.
- */
-static void
-init_direct(KiColumn *column)
-{
-	if (column->kind == KI_COLUMN_JSON)
-		return;
-	for (int kind = KI_FIELD_STRING; kind < KI_FIELD_KINDS; kind++)
-		if (kind != KI_FIELD_ARRAY || column->kind != KI_COLUMN_ARRAY)
-			column->direct[kind] = column->convert;
-}
-
 KiColumnSpace *
 ki_column_space_create(void)
 {
@@ -170,7 +156,6 @@ ki_column_init(KiColumn *column, Form_pg_attribute attribute,
 	getTypeInputInfo(column->type, &input, &column->ioparam);
 	fmgr_info_cxt(input, &column->input, CurrentMemoryContext);
 	init_kind(column);
-	init_direct(column);
 	ki_text_prepare();
 }
 

@@ -57,8 +57,6 @@ typedef struct KiColumn
 								 * only when it may, else the fault is_unsure */
 	bool		is_domain;		/* whose constraints may refuse NULL */
 	KiConvert  *convert;		/* tried before input; NULL: none */
-	KiConvert  *direct[KI_FIELD_KINDS]; /* the same, for fields of a kind that
-										 * need nothing else; NULL: not so */
 	Oid			enum_type;		/* whose labels are tried, below its domains;
 								 * InvalidOid: no enum */
 	KiElementKind element_kind; /* KI_COLUMN_ARRAY */
@@ -80,17 +78,18 @@ extern void ki_column_init(KiColumn *column, Form_pg_attribute attribute,
 
 /*
  * A field that is neither absent nor null, if its converter takes it at once;
- * else ki_column_take_field is to decide.
+ * else ki_column_take_field is to decide.  That comes to the converter first,
+ * or to what agrees with it on all that it takes.
  */
 static inline bool
 ki_column_take_at_once(const KiColumn *column, const KiField *field,
 					   Datum *value)
 {
-	KiConvert  *convert = column->direct[field->kind];
 	int			ignored;
 
-	return convert && convert(field->data, field->len, column->typmod, value,
-							  &ignored) == KI_CONVERT_TAKEN;
+	return column->convert &&
+		column->convert(field->data, field->len, column->typmod, value,
+						&ignored) == KI_CONVERT_TAKEN;
 }
 
 /* A field that is neither absent nor null.  conversion: not JSON. */

@@ -603,11 +603,10 @@ map_column(KiMap *map, MapColumn *column, const KiMessage *message,
 
 	map->current_column = column->column.name;
 	row->nulls[to] = row->absent[to] = false;
-	if (field && ki_column_take_at_once(&column->column, field, &row->values[to]))
-		return true;
 	if (field && field->kind > KI_FIELD_NULL)
-		return ki_column_take_field(&column->column, field, KI_CONVERSION_NONE,
-									&row->values[to], fault);
+		return ki_column_take_at_once(&column->column, field, &row->values[to]) ||
+			ki_column_take_field(&column->column, field, KI_CONVERSION_NONE,
+								 &row->values[to], fault);
 	row->values[to] = (Datum) 0;
 	row->nulls[to] = true;
 	if (!take_origin(map, column, message, decoded, &row->values[to],

@@ -18,8 +18,6 @@ typedef enum KiFieldKind
 	KI_FIELD_ARRAY
 } KiFieldKind;
 
-#define KI_FIELD_KINDS (KI_FIELD_ARRAY + 1)
-
 typedef struct KiField
 {
 	KiFieldKind kind;
