@@ -36,7 +36,7 @@ is_usable(const KiJsonToken *object, uint32 stored_len)
 	{
 		if (name->has_escapes)
 			return false;
-		name += 1 + name[1].span;
+		name = ki_json_next_name(name);
 	}
 	return true;
 }
@@ -92,7 +92,7 @@ fill(KiJsonShape *shape, const KiJsonToken *object,
 		shape->names[i].has_high = has_high_byte(name->data, name->len);
 		to += name->len + 2;
 		shape->order[stored_place(values, name + 1)] = i;
-		name += 1 + name[1].span;
+		name = ki_json_next_name(name);
 	}
 	memset(to, 0, KI_JSON_SHAPE_PADDING);
 	shape->nfields = object->len;

@@ -38,6 +38,13 @@ typedef struct KiJsonToken
 	bool		fits;			/* an object that looks like its shape */
 } KiJsonToken;
 
+/* From a field's name to the name of the next one, behind the value. */
+static inline const KiJsonToken *
+ki_json_next_name(const KiJsonToken *name)
+{
+	return name + 1 + name[1].span;
+}
+
 /* A list while it is made; the memory is the caller's. */
 typedef struct KiJsonTokens
 {

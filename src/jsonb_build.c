@@ -304,7 +304,7 @@ collect_fields(KiJsonbBuilder *builder, const KiJsonToken *object, Field *fields
 	{
 		take_name(builder, name, &fields[i]);
 		fields[i].value = name + 1;
-		name += 1 + name[1].span;
+		name = ki_json_next_name(name);
 	}
 	sort_fields(fields, object->len);
 	return drop_duplicates(builder, fields, object->len);
@@ -321,7 +321,7 @@ find_values(const KiJsonToken *object, const KiJsonToken **values)
 	for (uint32 i = 0; i < object->len; i++)
 	{
 		values[i] = name + 1;
-		name += 1 + name[1].span;
+		name = ki_json_next_name(name);
 	}
 }
 

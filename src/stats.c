@@ -29,7 +29,7 @@ find_field(Object object, const char *name)
 	{
 		if (key->len == len && memcmp(key->data, name, len) == 0)
 			return key + 1;
-		key += 1 + key[1].span;
+		key = ki_json_next_name(key);
 	}
 	return NULL;
 }
@@ -150,7 +150,7 @@ read_each(Object object, void (*read) (Object, KiStats *), KiStats *stats)
 	{
 		if (key[1].kind == KI_JSON_OBJECT)
 			read(key + 1, stats);
-		key += 1 + key[1].span;
+		key = ki_json_next_name(key);
 	}
 }
 
