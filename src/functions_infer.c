@@ -6,9 +6,8 @@
  * A column is made for each top-level field, of the narrowest type that takes
  * every value that was seen, in the order in which somebody meets the fields
  * who reads one partition after the other: which partition's messages come to
- * us first is chance.  Narrow
- * types of text, and NOT NULL, are promises about messages that were not seen,
- * so they want some evidence.
+ * us first is chance.  Narrow types of text, and NOT NULL, are promises about
+ * messages that were not seen, so they want some evidence.
  *
  * Memory: columns and their names live in the call's context, what belongs to
  * one document in a context that is reset for the next.

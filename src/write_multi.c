@@ -10,9 +10,9 @@
  *
  * Memory: slots live as long as the writer, on descriptors of its own, since
  * making them per batch would cost as much as filling them.  Rows and the
- * tuples made of them live until they are written.  What a piece
- * needs of the executor lives in an EState from its first row to its end; an
- * error on the way leaves that to the subtransaction's end.
+ * tuples made of them live until they are written.  What a piece needs of the
+ * executor lives in an EState from its first row to its end; an error on the
+ * way leaves that to the subtransaction's end.
  */
 #include "postgres.h"
 
