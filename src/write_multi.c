@@ -76,6 +76,7 @@ typedef struct MultiWriter
 	KiDefaults *defaults;
 	Bitmapset  *mapped;			/* as a range table has it */
 	MemoryContext leaf_context;
+	BulkInsertState ring;		/* pins no buffer between pieces */
 	List	   *leaves;			/* that have been met */
 	int			nslots;			/* of all leaves */
 	int			max_rows;		/* that may wait */
@@ -87,7 +88,6 @@ typedef struct MultiWriter
 	ModifyTableState *state;
 	ResultRelInfo *root;
 	PartitionTupleRouting *routing;
-	BulkInsertState bulk;
 	CommandId	command;
 	CommandId	flushed_by;		/* no row of the flush is of a later one */
 	Leaf	   *plain;			/* the target, if it is no partitioned table */
@@ -103,35 +103,24 @@ typedef struct MultiWriter
  */
 
 /*
- * A tuple that was formed for the slot lives as long as its row waits, and need
- * not be copied to belong to the slot.
+ * Begin anew without leaves, their slots and rows, whatever state an error left
+ * them in.
+ *
+ * The ring is the one COPY fills a table through, kept for all pieces.  Were it
+ * another for each, new pages would go through all of the shared buffers: those
+ * of other tables would be driven out, and writing to memory that is in no
+ * cache is dear.  With one ring tiny messages take 15 percent less of the
+ * worker's main thread (medians of six runs each way in turns).
  */
 static void
-keep_formed_tuple(TupleTableSlot *slot)
+reset_leaves(MultiWriter *writer)
 {
-	if (((HeapTupleTableSlot *) slot)->tuple == NULL)
-		TTSOpsHeapTuple.materialize(slot);
-}
+	MemoryContext old;
 
-/* Slots of heap tuples but for that, which the server takes for a kind of ours. */
-static const TupleTableSlotOps *
-formed_tuple_ops(void)
-{
-	static TupleTableSlotOps ops;
-
-	if (ops.materialize == NULL)
-	{
-		ops = TTSOpsHeapTuple;
-		ops.materialize = keep_formed_tuple;
-	}
-	return &ops;
-}
-
-/* Slots and their rows, whatever state an error left them in. */
-static void
-forget_leaves(MultiWriter *writer)
-{
 	MemoryContextReset(writer->leaf_context);
+	old = MemoryContextSwitchTo(writer->leaf_context);
+	writer->ring = GetBulkInsertState();
+	MemoryContextSwitchTo(old);
 	writer->leaves = NIL;
 	writer->nslots = 0;
 }
@@ -147,7 +136,7 @@ make_leaf(MultiWriter *writer, Relation relation)
 	leaf->desc = CreateTupleDescCopyConstr(RelationGetDescr(relation));
 	leaf->am = relation->rd_tableam;
 	leaf->is_heap = leaf->am == GetHeapamTableAmRoutine();
-	leaf->ops = leaf->is_heap ? formed_tuple_ops() :
+	leaf->ops = leaf->is_heap ? ki_tuple_ops() :
 		table_slot_callbacks(relation);
 	leaf->looks = looks;
 	leaf->slots = palloc0(MAX_ROWS * sizeof(TupleTableSlot *));
@@ -272,10 +261,10 @@ insert_leaf(MultiWriter *writer, Leaf *leaf)
 	if (leaf->nrows == 0)
 		return;
 	table_multi_insert(leaf->rel->ri_RelationDesc, leaf->slots, leaf->nrows,
-					   writer->command, 0, writer->bulk);
+					   writer->command, 0, writer->ring);
 	leaf->nrows = 0;
 	if (writer->is_partitioned)
-		ReleaseBulkInsertStatePin(writer->bulk);
+		ReleaseBulkInsertStatePin(writer->ring);
 }
 
 /* Write all rows that wait, and forget what they were made of. */
@@ -549,7 +538,6 @@ open_piece(MultiWriter *writer)
 	writer->command = GetCurrentCommandId(true);
 	writer->estate->es_output_cid = writer->command;
 	writer->estate->es_snapshot = GetActiveSnapshot();
-	writer->bulk = GetBulkInsertState();
 	open_target(writer);
 	ki_defaults_begin(writer->defaults, writer->target, writer->estate);
 	writer->max_rows = ki_defaults_look(writer->defaults) ||
@@ -575,7 +563,7 @@ close_piece(MultiWriter *writer)
 			table_finish_bulk_insert(leaf->rel->ri_RelationDesc, 0);
 		leaf->rel = NULL;
 	}
-	FreeBulkInsertState(writer->bulk);
+	ReleaseBulkInsertStatePin(writer->ring);
 	if (writer->routing)
 		ExecCleanupTupleRouting(writer->state, writer->routing);
 	ExecResetTupleTable(estate->es_tupleTable, false);
@@ -624,7 +612,7 @@ multi_begin(KiWriter *base, Relation target, int memory_kb)
 	MultiWriter *writer = (MultiWriter *) base;
 
 	if (writer->estate || writer->nslots > MAX_SLOTS)
-		forget_leaves(writer);
+		reset_leaves(writer);
 	else
 		clear_leaves(writer);
 	ExecClearTuple(writer->routed);
@@ -692,5 +680,6 @@ ki_write_multi_create(Relation target, const AttrNumber *attnums, int ncolumns)
 	writer->leaf_context = AllocSetContextCreate(CurrentMemoryContext,
 												 "kafka_ingest slots",
 												 ALLOCSET_DEFAULT_SIZES);
+	reset_leaves(writer);
 	return &writer->base;
 }

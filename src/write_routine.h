@@ -93,6 +93,12 @@ extern KiRefusal *ki_unique_refuse(ResultRelInfo *rel, TupleTableSlot *slot,
 								   const List *suspects,
 								   MemoryContext context);
 
+/*
+ * Slots of heap tuples that leave a formed tuple where it is; the server takes
+ * them for a kind of ours.
+ */
+extern const TupleTableSlotOps *ki_tuple_ops(void);
+
 extern KiWriter *ki_write_insert_create(Relation target,
 										const AttrNumber *attnums,
 										int ncolumns);
