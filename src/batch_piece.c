@@ -183,7 +183,7 @@ begin_piece(KiBatch *batch, int count)
 		MemoryContextSwitchTo(batch->message_context);
 		return;
 	}
-	ki_writer_begin(batch->writer, batch->relation, memory_kb,
+	ki_writer_begin(batch->writer, batch->relation, count, memory_kb,
 					may_refuse_late(batch, count));
 	MemoryContextSwitchTo(ki_writer_row_context(batch->writer));
 }

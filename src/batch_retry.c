@@ -146,7 +146,7 @@ look(KiBatch *batch, void *argument)
 		(!message->value &&
 		 ki_pipeline_tombstone(batch->pipeline) != KI_TOMBSTONE_DELETE))
 		return;
-	ki_writer_begin(batch->writer, batch->relation, 1024, false);
+	ki_writer_begin(batch->writer, batch->relation, 1, 1024, false);
 	row = ki_writer_row(batch->writer);
 	if (message->value && verdict != KI_VERDICT_DELETE ?
 		ki_map_row(batch->map, message, decoded, row, &one->fault) :

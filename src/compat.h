@@ -9,12 +9,27 @@
 #include "postgres.h"
 #include "fmgr.h"
 #if PG_VERSION_NUM >= 160000
+#include "access/hio.h"
 #include "nodes/miscnodes.h"
 #include "varatt.h"
 #endif
 
 #if PG_VERSION_NUM < 150000
 #error "kafka_ingest needs PostgreSQL 15 or newer"
+#endif
+
+/*
+ * Let go of the page that rows went to last.  From 16 on the state remembers
+ * pages that the table was extended by, too, in order to extend it by ever
+ * more; that is for one table and one load of it.
+ */
+#if PG_VERSION_NUM >= 160000
+#define ki_bulk_release(bulk) \
+	(ReleaseBulkInsertStatePin(bulk), \
+	 (bulk)->next_free = (bulk)->last_free = InvalidBlockNumber, \
+	 (bulk)->already_extended_by = 0)
+#else
+#define ki_bulk_release(bulk) ReleaseBulkInsertStatePin(bulk)
 #endif
 
 /* Callbacks of the server's JSON parser return a result from 16 on. */

@@ -130,10 +130,11 @@ ki_writer_fits(const KiWriter *writer, Relation target)
 }
 
 void
-ki_writer_begin(KiWriter *writer, Relation target, int memory_kb,
-				bool may_refuse)
+ki_writer_begin(KiWriter *writer, Relation target, int nmessages,
+				int memory_kb, bool may_refuse)
 {
 	MemoryContextReset(writer->row_context);
+	writer->nmessages = nmessages;
 	writer->nadded = 0;
 	writer->culprit = -1;
 	writer->ignored = 0;

@@ -29,7 +29,8 @@ struct KiWriter
 	KiRow		row;
 	bool		ran_code;		/* a volatile function of a user's, or a
 								 * trigger, while the last row was added */
-	int64		nadded;			/* rows of this piece */
+	int			nmessages;		/* of this piece, each a row at most */
+	int64		nadded;			/* rows of this piece so far */
 	int64		culprit;		/* the row being worked on; -1: several */
 	int64		ignored;		/* rows of the piece that were not written,
 								 * which has a meaning only for insert_ignore */
