@@ -32,7 +32,7 @@ can_be_remembered(const KiJsonToken *object)
 	{
 		if (name->has_escapes)
 			return false;
-		name += 1 + name[1].span;
+		name = ki_json_next_name(name);
 	}
 	return object->shape && object->len <= MAX_FIELDS;
 }
@@ -56,7 +56,7 @@ remember_object(const KiJsonToken *object)
 		shape->names[i].quoted = quoted;
 		shape->names[i].len = name->len;
 		shape->names[i].has_high = has_high_byte((const uint8 *) name->data, name->len);
-		name += 1 + name[1].span;
+		name = ki_json_next_name(name);
 	}
 }
 
@@ -131,7 +131,7 @@ require_listed_object(const KiJsonToken *token, json_t *object)
 		text[len] = '\0';
 		json_object_set_new(last, text, json_integer((json_int_t) (name + 1 - token)));
 		free(text);
-		name += 1 + name[1].span;
+		name = ki_json_next_name(name);
 	}
 	require(name == token + token->span, "the span of an object");
 	require(json_object_size(last) == json_object_size(object), "all fields are listed");
