@@ -59,8 +59,9 @@ extern bool ki_writer_fits(const KiWriter *writer, Relation target);
 /*
  * Begin a piece of so many messages into the target, which is open and locked
  * until the piece's end.  The current memory context must last as long; rows
- * beyond memory_kb go to disk.  may_refuse: what the target refuses need not be raised where it
- * is found after later rows were added; see ki_writer_refused.
+ * beyond memory_kb go to disk.  may_refuse: what the target refuses need not
+ * be raised where it is found after later rows were added; see
+ * ki_writer_refused.
  */
 extern void ki_writer_begin(KiWriter *writer, Relation target, int nmessages,
 							int memory_kb, bool may_refuse);

@@ -8,8 +8,8 @@
  * remembers whatever was before, and lists values besides, for which it has
  * little room.  Two more, one of each kind, list the whole document, and take
  * its objects for what those of the last one were.  jsonb is built of what is
- * valid, with and without what was remembered.  Then jansson decides whether it is valid, and
- * what the values at the paths are.
+ * valid, with and without what was remembered.  Then jansson decides whether it
+ * is valid, and what the values at the paths are.
  *
  * The known differences from jansson are these, and no others: jansson refuses
  * integers beyond int64 and numbers beyond double, and nesting beyond 2048; it
