@@ -64,20 +64,6 @@ is_full(KiBatch *batch, int64 bytes)
 }
 
 /*
- * A message with its headers, which most sources are not asked for.  It is a
- * copy: what is loaded here goes with the letter, before the batch may be
- * tried again.
- */
-static KiMessage
-whole_message(const KiBatch *batch, int index)
-{
-	KiMessage	message = batch->messages->items[index];
-
-	ki_message_load_headers(&message);
-	return message;
-}
-
-/*
  * What keeps this message from becoming a letter; NULL: nothing.  The breaker
  * can tell only of letters that come in order.
  */
@@ -125,13 +111,14 @@ try_bury(KiBatch *batch, int index, const KiFault *fault, const char *error,
 		 bool in_order)
 {
 	MemoryContext old = MemoryContextSwitchTo(batch->letter_context);
-	KiMessage	message = whole_message(batch, index);
-	int64		bytes = ki_letter_bytes(&message) + strlen(error ? error : fault->message);
+	const KiMessage *message = &batch->messages->items[index];
+	int64		bytes = ki_letter_bytes(message) + strlen(error ? error : fault->message);
 	const char *reason = obstacle(batch, index, bytes, in_order);
 
+	ki_message_check_headers(message);
 	MemoryContextSwitchTo(batch->batch_context);
 	if (!reason)
-		add_letter(batch, index, &message, fault, error, bytes);
+		add_letter(batch, index, message, fault, error, bytes);
 	MemoryContextSwitchTo(old);
 	return reason;
 }

@@ -359,6 +359,13 @@ is_older_than(TimestampTz since, int ms)
 	return TimestampDifferenceExceeds(since, GetCurrentTimestamp(), ms);
 }
 
+static bool
+is_full(const KiLoader *loader)
+{
+	return loader->messages->count >= loader->pipeline->batch_max_messages ||
+		loader->messages->bytes >= batch_max_bytes();
+}
+
 /* Is the batch due now, with nothing more at hand? */
 static KiStep
 is_due(KiLoader *loader, const char **end_reason)
@@ -556,9 +563,14 @@ ki_loader_apply(KiLoader *loader, const char *end_reason)
 	KiStep		step = KI_STEP_OK;
 
 	loader->phase = KI_PHASE_ROWS;
+	if (is_full(loader))
+		ki_source_take_ahead(loader->source,
+							 loader->pipeline->batch_max_messages,
+							 batch_max_bytes());
 	outcome = ki_batch_apply(loader->batch, loader->messages,
 							 loader->positions, loader->npositions,
 							 loader->ends, &result);
+	ki_source_join(loader->source);
 	if (outcome == KI_OUTCOME_FENCED)
 		ki_slot_set_error("another process moved a position of this pipeline; what was read is dropped and read again");
 	if (outcome == KI_OUTCOME_CHANGED && connection_is_stale &&

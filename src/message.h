@@ -2,9 +2,9 @@
  * message.h
  *	  What Kafka delivers, and the places in a topic: plain structs of floor 0.
  *
- * Every pointer in a KiMessage is borrowed from the client library's message
- * and valid until the KiMessages it stands in is released
- * (ki_messages_release, source.h) or the source is closed.
+ * What a KiMessage points to is a copy, valid until the KiMessages it stands in
+ * is released (ki_messages_release, source.h); but its topic lives with the
+ * source.
  */
 #ifndef KI_MESSAGE_H
 #define KI_MESSAGE_H
@@ -22,15 +22,14 @@ typedef struct KiMessage
 {
 	const char *topic;			/* lives as long as the source */
 	int32		partition;
+	int			nheaders;		/* -1: they cannot be read */
 	int64		offset;
 	int64		timestamp_ms;	/* since 1970-01-01 UTC; -1: none */
 	const char *key;			/* NULL: no key */
 	size_t		key_len;		/* bytes */
 	const char *value;			/* NULL: a tombstone */
 	size_t		value_len;		/* bytes */
-	const KiHeader *headers;	/* NULL unless the source was asked for them */
-	int			nheaders;
-	void	   *handle;			/* the library's message, owned by the batch */
+	const KiHeader *headers;	/* NULL: none */
 } KiMessage;
 
 /* Messages of one partition that came one after the other. */

@@ -4,10 +4,9 @@
  *
  * source_kafka.c is the only file that sees librdkafka.  Nothing here calls
  * PostgreSQL from a foreign thread: no callback is ever registered, logs and
- * events are polled.  None of these functions may be called inside a
- * transaction that the user would have to wait for; the ones that wait for
- * the network take the longest wait in milliseconds and return early, so that
- * the caller's loop can check for interrupts.
+ * events are polled.  The functions that wait for the network must not be
+ * called inside a transaction; they take the longest wait in milliseconds and
+ * return early, so that the caller's loop can check for interrupts.
  */
 #ifndef KI_SOURCE_H
 #define KI_SOURCE_H
@@ -122,23 +121,20 @@ typedef struct KiCluster
  */
 extern KiSource *ki_source_create(const KiSourceOptions *options);
 
-/* Destroy the client and its messages; NULL is allowed.  Bounded in time. */
+/* Destroy the client, not messages delivered; bounded in time; may be NULL. */
 extern void ki_source_close(KiSource *source);
 
 /* --- questions, each at most wait_ms on the network --- */
 extern KiAnswer ki_source_cluster(KiSource *source, int wait_ms,
 								  KiCluster *cluster);
 
-/*
- * The same beside reading: no answer says nothing about the broker's health.
- * False: there was none.
- */
+/* Beside reading: no answer (false) says nothing about the broker's health. */
 extern bool ki_source_look(KiSource *source, int wait_ms, KiCluster *cluster);
 extern KiAnswer ki_source_watermarks(KiSource *source, const char *topic,
 									 int32 partition, int wait_ms,
 									 int64 *low_offset, int64 *stable_offset);
 
-/* First offset at or after a timestamp; the end when there is none. */
+/* First offset at or after a timestamp; the end if there is none. */
 extern KiAnswer ki_source_offset_at(KiSource *source, const char *topic,
 									int32 partition, int64 timestamp_ms,
 									int wait_ms, int64 *offset);
@@ -172,6 +168,10 @@ extern void ki_source_drain(KiSource *source);
  */
 extern int	ki_source_collect(KiSource *source, KiMessages *messages,
 							  int max_messages, int64 max_bytes);
+
+/* In a thread, which is joined by whatever else uses the source. */
+extern void ki_source_take_ahead(KiSource *source, int most, int64 most_bytes);
+extern void ki_source_join(KiSource *source);
 
 /* The barrier in the way; kind KI_BARRIER_NONE: none. */
 extern const KiBarrier *ki_source_barrier(const KiSource *source);
@@ -216,25 +216,20 @@ extern const KiPartitionStat *ki_source_stats(const KiSource *source,
 /* Partitions of topics read by their names, by the last metadata seen. */
 extern int	ki_source_partition_count(const KiSource *source);
 
-/* --- messages --- */
 extern KiMessages *ki_messages_create(int max_messages);	/* current context */
 extern void ki_messages_release(KiMessages *messages);	/* count becomes 0 */
 
-/*
- * Fill in the headers of a message that came from a source which was not asked
- * for them, in the current memory context.  Raises XX001 where they cannot be
- * read.
- */
-extern void ki_message_load_headers(KiMessage *message);
+/* Raises XX001 where the headers of a message cannot be read. */
+extern void ki_message_check_headers(const KiMessage *message);
 
 /* CRC32C over a message's key and value, as stored in positions. */
 extern uint32 ki_message_crc(const KiMessage *message);
 
-/* "2.0.2", and whether it has the named ability ("ssl", "sasl_scram" …). */
+/* "2.0.2", and what it can do ("ssl", "sasl_scram" …). */
 extern const char *ki_source_library_version(void);
 extern char *ki_source_library_features(void);	/* comma list, palloc'd */
 
-/* Would the library take this value?  Returns NULL or its complaint. */
+/* Would the library take this value?  NULL or its complaint. */
 extern char *ki_source_property_complaint(const char *name, const char *value);
 
 #endif							/* KI_SOURCE_H */

@@ -126,9 +126,9 @@ destroy_source(void *arg)
 
 	if (leaves_at_once())
 		return;
-	ki_source_release_holdings(source);
+	ki_source_end_thread(source);
 	ki_source_drop_taken(source);
-	ki_source_end_release(source);
+	ki_chunk_forget_spare();
 	if (source->event)
 		rd_kafka_event_destroy(source->event);
 	if (source->metadata)
@@ -255,7 +255,6 @@ make_source(const KiSourceOptions *options)
 	source->want_headers = options->want_headers;
 	source->barrier.partition = -1;
 	source->last_topic = -1;
-	dlist_init(&source->holdings);
 	callback->func = destroy_source;
 	callback->arg = source;
 	MemoryContextRegisterResetCallback(context, callback);
@@ -292,6 +291,7 @@ ki_source_topic(KiSource *source, const char *name)
 	for (int i = 0; i < source->ntopics; i++)
 		if (strcmp(source->topics[i].name, name) == 0)
 			return i;
+	ki_source_join(source);		/* it looks at the topics, too */
 	if (source->ntopics == source->max_topics)
 	{
 		int			more = Max(source->max_topics * 2, 8);

@@ -9,15 +9,12 @@
 #ifndef KI_SOURCE_KAFKA_H
 #define KI_SOURCE_KAFKA_H
 
-#include "lib/ilist.h"
 #include "source.h"
 
+#include "source_kafka_take.h"
 #include "stats.h"
 
-#include <librdkafka/rdkafka.h>
-
 #define KI_TEXT_SIZE 1024		/* bytes kept of any text of the library's */
-#define KI_TAKE_MAX 1000		/* messages taken in one go */
 #define KI_LOG_MEMORY 16		/* log lines whose repetition is noticed */
 
 /* A topic that is read, or asked about by its name. */
@@ -115,30 +112,16 @@ struct KiSource
 	KiReading  *readings;		/* in the order of the positions assigned */
 	int			nreadings;
 
-	rd_kafka_message_t *taken[KI_TAKE_MAX];
-	int			ntaken;
-	int			next_taken;
-	struct KiReleaser *releaser;	/* NULL: not needed so far */
-	int64		eaten_bytes;	/* taken since the fetcher was last woken */
-	int			eaten_messages;
+	KiStock		stock;			/* the thread's while one takes ahead */
+	struct KiAhead *ahead;		/* NULL: not needed so far */
 	bool		is_doubtful;	/* a leader was away: the log is opened anew */
 	KiBarrier	barrier;
 	char		barrier_detail[KI_TEXT_SIZE];
-	dlist_head	holdings;		/* KiHolding: they hold messages of ours */
 
 	KiPublication publication;	/* the last one */
 	bool		is_group_denied;	/* the broker has said so */
 	KiHealth	health;
 };
-
-/* A KiMessages as we see it. */
-typedef struct KiHolding
-{
-	KiMessages	messages;
-	KiSource   *source;			/* whose messages these are; NULL: none */
-	dlist_node	link;			/* in source->holdings */
-	MemoryContext headers_context;	/* of the header arrays */
-} KiHolding;
 
 /* source_kafka.c */
 extern int	ki_source_topic(KiSource *source, const char *name);
@@ -152,21 +135,6 @@ extern void ki_source_block(KiSource *source, KiBarrierKind kind,
 							const KiReading *reading, const char *detail);
 extern void ki_source_drop_taken(KiSource *source);
 extern void ki_source_take_group_errors(KiSource *source);
-
-/* source_kafka_messages.c */
-extern void ki_source_release_holdings(KiSource *source);
-extern void ki_messages_add(KiMessages *messages);
-extern void ki_holding_adopt(KiSource *source, KiHolding *holding);
-extern void ki_message_describe(const char *topic, rd_kafka_message_t *raw,
-								KiMessage *message);
-extern size_t ki_message_headers_len(const rd_kafka_message_t *raw);
-extern bool ki_message_read_headers(const rd_kafka_message_t *raw,
-									MemoryContext context,
-									KiMessage *message);
-
-/* source_kafka_release.c */
-extern bool ki_source_hand_over(KiSource *source, const KiMessages *messages);
-extern void ki_source_end_release(KiSource *source);
 
 /* source_kafka_group.c */
 extern void ki_source_take_publication(KiSource *source);

@@ -1,11 +1,11 @@
 /*
  * source_kafka_messages.c
- *	  Messages once they are delivered: the array that holds them, their parts
- *	  and their checksum (floor 2).
+ *	  Messages once they are delivered: the array that holds them, and their
+ *	  checksum (floor 2).
  *
- * Memory: librdkafka's messages belong to the array they were delivered to.
- * It knows its source and the source its arrays, so whichever goes first
- * leaves the other in order: closing the source empties them.
+ * Memory: the bytes of messages are in chunks, of which the array is a user
+ * until it is released or its memory context goes: it outlives its source,
+ * but for the names of topics.
  */
 #include "postgres.h"
 
@@ -15,43 +15,27 @@
 #include "utils/memutils.h"
 
 #define FIRST_RUNS 64			/* of an array, which grows */
+#define FIRST_CHUNKS 16
 
 /* --- the array --- */
-
-/* Give the library its messages back. */
-static void
-destroy_messages(KiHolding *holding)
-{
-	KiMessages *messages = &holding->messages;
-
-	if (!holding->source || !ki_source_hand_over(holding->source, messages))
-		for (int i = 0; i < messages->count; i++)
-			rd_kafka_message_destroy(messages->items[i].handle);
-	messages->count = 0;
-	messages->nruns = 0;
-	messages->bytes = 0;
-	if (holding->source != NULL)
-		dlist_delete(&holding->link);
-	holding->source = NULL;
-}
 
 void
 ki_messages_release(KiMessages *messages)
 {
 	KiHolding  *holding = (KiHolding *) messages;
 
-	destroy_messages(holding);
-	MemoryContextReset(holding->headers_context);
+	for (int i = 0; i < holding->nchunks; i++)
+		ki_chunk_leave(holding->chunks[i]);
+	holding->nchunks = 0;
+	messages->count = 0;
+	messages->nruns = 0;
+	messages->bytes = 0;
 }
 
-/*
- * The batch's context goes away, its child for the headers already has: that
- * one must not be touched.
- */
 static void
-destroy_holding(void *arg)
+release(void *arg)
 {
-	destroy_messages(arg);
+	ki_messages_release(arg);
 }
 
 KiMessages *
@@ -65,35 +49,28 @@ ki_messages_create(int max_messages)
 	holding->messages.max_messages = max_messages;
 	holding->messages.max_runs = FIRST_RUNS;
 	holding->messages.runs = palloc(sizeof(KiRun) * FIRST_RUNS);
-	holding->headers_context = AllocSetContextCreate(CurrentMemoryContext,
-													 "kafka_ingest headers",
-													 ALLOCSET_DEFAULT_SIZES);
-	callback->func = destroy_holding;
+	holding->max_chunks = FIRST_CHUNKS;
+	holding->chunks = palloc(sizeof(KiChunk *) * FIRST_CHUNKS);
+	callback->func = release;
 	callback->arg = holding;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
 	return &holding->messages;
 }
 
-/* The source goes away: so do the messages. */
+/* The array is about to hold a message of this chunk; they come in order. */
 void
-ki_source_release_holdings(KiSource *source)
+ki_holding_use(KiHolding *holding, KiChunk *chunk)
 {
-	while (!dlist_is_empty(&source->holdings))
-		destroy_holding(dlist_head_element(KiHolding, link, &source->holdings));
-}
-
-/* The array is about to get messages of this source. */
-void
-ki_holding_adopt(KiSource *source, KiHolding *holding)
-{
-	if (holding->source == source)
+	if (holding->nchunks > 0 && holding->chunks[holding->nchunks - 1] == chunk)
 		return;
-	if (holding->source != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("a batch cannot hold messages of two Kafka clients")));
-	dlist_push_tail(&source->holdings, &holding->link);
-	holding->source = source;
+	if (holding->nchunks == holding->max_chunks)
+	{
+		holding->chunks = repalloc_huge(holding->chunks,
+										sizeof(KiChunk *) * holding->max_chunks * 2);
+		holding->max_chunks *= 2;
+	}
+	holding->chunks[holding->nchunks++] = chunk;
+	ki_chunk_use(chunk);
 }
 
 /* The array has one message more: it continues a run, or begins one. */
@@ -127,96 +104,14 @@ ki_messages_add(KiMessages *messages)
 	run->bytes += message->key_len + message->value_len;
 }
 
-/* --- the parts of a message --- */
-
-/* What the headers take, which no other length counts. */
-size_t
-ki_message_headers_len(const rd_kafka_message_t *raw)
-{
-	rd_kafka_headers_t *headers;
-	size_t		len = 0;
-	size_t		count;
-
-	if (rd_kafka_message_headers(raw, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return 0;
-	count = rd_kafka_header_cnt(headers);
-	for (size_t i = 0; i < count; i++)
-	{
-		const char *name;
-		const void *value;
-		size_t		value_len;
-
-		if (rd_kafka_header_get_all(headers, i, &name, &value,
-									&value_len) == RD_KAFKA_RESP_ERR_NO_ERROR)
-			len += strlen(name) + value_len;
-	}
-	return len;
-}
-
-/*
- * Fill in the headers.  False: they cannot be read, though the record set's
- * checksum is right.
- */
-bool
-ki_message_read_headers(const rd_kafka_message_t *raw, MemoryContext context,
-						KiMessage *message)
-{
-	rd_kafka_headers_t *headers;
-	rd_kafka_resp_err_t err = rd_kafka_message_headers(raw, &headers);
-	KiHeader   *list;
-	size_t		count;
-
-	if (err == RD_KAFKA_RESP_ERR__NOENT)
-		return true;
-	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return false;
-	count = rd_kafka_header_cnt(headers);
-	list = MemoryContextAlloc(context, sizeof(KiHeader) * Max(count, 1));
-	for (size_t i = 0; i < count; i++)
-	{
-		const void *value = NULL;
-
-		if (rd_kafka_header_get_all(headers, i, &list[i].name, &value,
-									&list[i].value_len) !=
-			RD_KAFKA_RESP_ERR_NO_ERROR)
-			return false;
-		list[i].value = value;
-	}
-	message->headers = list;
-	message->nheaders = (int) count;
-	return true;
-}
-
 void
-ki_message_load_headers(KiMessage *message)
+ki_message_check_headers(const KiMessage *message)
 {
-	if (message->handle && !message->headers &&
-		!ki_message_read_headers(message->handle, CurrentMemoryContext, message))
+	if (message->nheaders < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("headers of the message at topic \"%s\", partition %d, offset " INT64_FORMAT " cannot be read",
 						message->topic, message->partition, message->offset)));
-}
-
-void
-ki_message_describe(const char *topic, rd_kafka_message_t *raw,
-					KiMessage *message)
-{
-	rd_kafka_timestamp_type_t type;
-
-	message->topic = topic;
-	message->partition = raw->partition;
-	message->offset = raw->offset;
-	message->timestamp_ms = rd_kafka_message_timestamp(raw, &type);
-	if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
-		message->timestamp_ms = -1;
-	message->key = raw->key;
-	message->key_len = raw->key ? raw->key_len : 0;
-	message->value = raw->payload;
-	message->value_len = raw->payload ? raw->len : 0;
-	message->headers = NULL;
-	message->nheaders = 0;
-	message->handle = raw;
 }
 
 /* --- the checksum --- */

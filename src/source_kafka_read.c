@@ -8,8 +8,8 @@
  * messages is a barrier; nothing after it is delivered, of no partition, since
  * the library would read on behind it as if it were a hole.
  *
- * Memory: librdkafka's messages belong to source->taken until they are
- * delivered; what is not delivered is destroyed here.
+ * Memory: errors and ends are the library's and are destroyed here; messages
+ * were copied when they were taken.
  */
 #include "postgres.h"
 
@@ -17,62 +17,19 @@
 #include "source_kafka.h"
 #include "utils/memutils.h"
 
-/* A share of the queue after whose taking the fetcher is woken. */
-#define WAKE_SHARE 4
-#define MESSAGE_OVERHEAD 512	/* of the library and us, per message */
-
-/* Most bytes between two records in a log: lengths, times, a set's header. */
-#define RECORD_OVERHEAD 128
-
 /* --- assignment --- */
 
-/* The number of the topic a message names, when it is another than before. */
-static int
-find_topic(KiSource *source, rd_kafka_topic_t *handle)
-{
-	for (int i = 0; i < source->ntopics; i++)
-		if (source->topics[i].seen == handle)
-			return i;
-	for (int i = 0; i < source->ntopics; i++)
-		if (strcmp(source->topics[i].name, rd_kafka_topic_name(handle)) == 0)
-		{
-			source->topics[i].seen = handle;
-			return i;
-		}
-	return -1;
-}
-
-/*
- * The partition a message, an end or an error is of; NULL: none that is read.
- * The library's topics live while their partitions are assigned, so comparing
- * the address is enough, and messages of one partition come in long runs.
- */
 static KiReading *
-find_reading(KiSource *source, const rd_kafka_message_t *message)
+reading_of(KiSource *source, const KiTaken *taken)
 {
-	const KiSourceTopic *topic;
-	int32		partition = message->partition;
-
-	if (message->rkt == NULL)
-		return NULL;
-	if (source->last_topic < 0 ||
-		source->topics[source->last_topic].seen != message->rkt)
-		source->last_topic = find_topic(source, message->rkt);
-	if (source->last_topic < 0)
-		return NULL;
-	topic = &source->topics[source->last_topic];
-	if (partition < 0 || partition >= topic->reading_limit ||
-		topic->reading_of[partition] < 0)
-		return NULL;
-	return &source->readings[topic->reading_of[partition]];
+	return taken->reading < 0 ? NULL : &source->readings[taken->reading];
 }
 
 void
 ki_source_drop_taken(KiSource *source)
 {
-	while (source->next_taken < source->ntaken)
-		rd_kafka_message_destroy(source->taken[source->next_taken++]);
-	source->ntaken = source->next_taken = 0;
+	ki_source_join(source);
+	ki_stock_clear(&source->stock);
 }
 
 /* Nothing is read, and no topic of the library's is known by its address. */
@@ -140,7 +97,6 @@ start_reading(KiSource *source)
 	rd_kafka_topic_partition_list_t *list;
 	rd_kafka_resp_err_t err;
 
-	ki_source_drop_taken(source);
 	list = rd_kafka_topic_partition_list_new(source->nreadings);
 	for (int i = 0; i < source->nreadings; i++)
 	{
@@ -165,6 +121,7 @@ void
 ki_source_assign(KiSource *source, const KiPosition *positions,
 				 const bool *check_last, int npositions)
 {
+	ki_source_drop_taken(source);
 	forget_readings(source);
 	source->readings = MemoryContextAllocZero(source->context,
 											  sizeof(KiReading) *
@@ -301,16 +258,15 @@ take_offset_lost(KiSource *source, KiReading *reading,
 
 /* Errors of no partition concern the group, on which nothing depends. */
 static void
-take_error(KiSource *source, const rd_kafka_message_t *message)
+take_error(KiSource *source, KiReading *reading,
+		   const rd_kafka_message_t *message)
 {
-	KiReading  *reading;
 	char		clean[KI_TEXT_SIZE];
 
 	if (is_retried(message->err))
 		return;
 	ki_source_clean(source, rd_kafka_message_errstr(message), clean,
 					sizeof(clean));
-	reading = find_reading(source, message);
 	if (message->rkt == NULL)
 		ki_source_group_error(source, message->err, clean);
 	if (reading == NULL)
@@ -339,7 +295,7 @@ ki_source_take_group_errors(KiSource *source)
 	while (source->nreadings == 0 &&
 		   (message = rd_kafka_consume_queue(source->message_queue, 0)) != NULL)
 	{
-		take_error(source, message);
+		take_error(source, NULL, message);
 		rd_kafka_message_destroy(message);
 	}
 }
@@ -377,61 +333,34 @@ compare_last(KiSource *source, KiReading *reading, const KiMessage *message)
 	reading->check_offset = -1;
 }
 
-/*
- * May a message have headers that take memory worth counting?  To ask the
- * library costs as much as all the rest of taking a message, even if there are
- * none.  But headers lie behind the value and before the next record: when
- * that begins right there, nothing is in between.
- */
-static bool
-may_have_headers(const KiSource *source, const rd_kafka_message_t *raw)
-{
-	const rd_kafka_message_t *next;
-	uintptr_t	end;
-	uintptr_t	begin;
-
-	if (source->next_taken + 1 >= source->ntaken || raw->len == 0)
-		return true;
-	next = source->taken[source->next_taken + 1];
-	end = (uintptr_t) raw->payload + raw->len;
-	begin = (uintptr_t) (next->key ? next->key : next->payload);
-	return begin < end || begin - end > RECORD_OVERHEAD;
-}
-
-/*
- * Take over one message into the batch, or not: returns whether it was.  Else
- * it still belongs to the caller.
- */
-static bool
-deliver(KiSource *source, rd_kafka_message_t *raw, KiHolding *holding)
+/* Take over one message into the batch, or not. */
+static void
+deliver(KiSource *source, const KiTaken *taken, KiHolding *holding)
 {
 	KiMessages *messages = &holding->messages;
 	KiMessage  *message = &messages->items[messages->count];
-	KiReading  *reading = find_reading(source, raw);
+	KiReading  *reading = reading_of(source, taken);
 
 	if (reading == NULL)
-		return false;
-	ki_message_describe(topic_name(source, reading), raw, message);
+		return;
+	*message = taken->message;
+	message->topic = topic_name(source, reading);
 	if (reading->check_offset >= 0)
 		compare_last(source, reading, message);
-	if (raw->offset < reading->next_offset ||
+	if (message->offset < reading->next_offset ||
 		source->barrier.kind != KI_BARRIER_NONE)
-		return false;
-	if (source->want_headers &&
-		!ki_message_read_headers(raw, holding->headers_context, message))
+		return;
+	if (source->want_headers && message->nheaders < 0)
 	{
 		ki_source_block(source, KI_BARRIER_CORRUPT, reading,
 						"the headers of a message cannot be read");
-		return false;
+		return;
 	}
+	ki_holding_use(holding, taken->chunk);
 	ki_messages_add(messages);
-	messages->bytes += message->key_len + message->value_len +
-		MESSAGE_OVERHEAD;
-	if (may_have_headers(source, raw))
-		messages->bytes += ki_message_headers_len(raw);
-	reading->next_offset = raw->offset + 1;
+	messages->bytes += taken->bytes;
+	reading->next_offset = message->offset + 1;
 	reading->end_offset = -1;
-	return true;
 }
 
 /*
@@ -441,9 +370,9 @@ deliver(KiSource *source, rd_kafka_message_t *raw, KiHolding *holding)
  * that is out of range.
  */
 static void
-take_end(KiSource *source, const rd_kafka_message_t *message)
+take_end(KiSource *source, KiReading *reading,
+		 const rd_kafka_message_t *message)
 {
-	KiReading  *reading = find_reading(source, message);
 	bool		was_checking;
 
 	if (reading == NULL)
@@ -457,78 +386,64 @@ take_end(KiSource *source, const rd_kafka_message_t *message)
 						"the log ends before what was read of it");
 }
 
+/* An error may void everything taken: it must have left the array by then. */
+static void
+take_event(KiSource *source, KiReading *reading, rd_kafka_message_t *event)
+{
+	if (event->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+		take_end(source, reading, event);
+	else
+		take_error(source, reading, event);
+	rd_kafka_message_destroy(event);
+}
+
 /* Work off what was taken, until the batch is full or a barrier is met. */
 static void
 consume_taken(KiSource *source, KiHolding *holding, int max_messages,
 			  int64 max_bytes)
 {
-	while (source->next_taken < source->ntaken &&
+	KiStock    *stock = &source->stock;
+
+	while (stock->next_taken < stock->ntaken &&
 		   holding->messages.count < max_messages &&
 		   holding->messages.bytes < max_bytes &&
 		   source->barrier.kind == KI_BARRIER_NONE)
 	{
-		rd_kafka_message_t *message = source->taken[source->next_taken];
-		bool		is_delivered = false;
+		const KiTaken *taken = &stock->taken[stock->next_taken];
 
-		/*
-		 * An error may void everything taken, this one too: it must have left
-		 * the array by then.
-		 */
-		if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR)
-			is_delivered = deliver(source, message, holding);
-		source->next_taken++;
-		if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-			take_end(source, message);
-		else if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
-			take_error(source, message);
-		if (!is_delivered)
-			rd_kafka_message_destroy(message);
+		if (taken->event)
+		{
+			stock->next_taken++;
+			take_event(source, reading_of(source, taken), taken->event);
+			continue;
+		}
+		if (unlikely(taken->chunk != stock->first_chunk))
+			ki_stock_pass_chunks(stock, taken->chunk);
+		deliver(source, taken, holding);
+		stock->bytes -= taken->bytes;
+		stock->next_taken++;
 	}
 	if (source->barrier.kind != KI_BARRIER_NONE)
 		ki_source_drop_taken(source);
-}
-
-/*
- * Before 2.2 the fetcher sleeps up to a second once it met a full queue, but
- * any request to its broker wakes it.  So when a share of the queue has been
- * taken, ask the leaders for something, and do not wait for the answer.
- */
-static void
-wake_fetcher(KiSource *source)
-{
-	rd_kafka_topic_partition_list_t *list;
-
-	if (rd_kafka_version() >= 0x02020000 ||
-		(source->eaten_messages < source->queue_messages / WAKE_SHARE &&
-		 source->eaten_bytes < source->queue_bytes / WAKE_SHARE))
-		return;
-	source->eaten_messages = 0;
-	source->eaten_bytes = 0;
-	list = rd_kafka_topic_partition_list_new(source->nreadings);
-	for (int i = 0; i < source->nreadings; i++)
-		rd_kafka_topic_partition_list_add(list,
-										  topic_name(source, &source->readings[i]),
-										  source->readings[i].partition)->offset = 0;
-	(void) rd_kafka_offsets_for_times(source->client, list, 0);
-	rd_kafka_topic_partition_list_destroy(list);
 }
 
 /* Returns whether there was anything. */
 static bool
 take_messages(KiSource *source, int wanted)
 {
-	ssize_t		count;
+	KiStock    *stock = &source->stock;
 
-	count = rd_kafka_consume_batch_queue(source->message_queue, 0,
-										 source->taken,
-										 Min(wanted, KI_TAKE_MAX));
-	source->next_taken = 0;
-	source->ntaken = (int) Max(count, 0);
-	for (int i = 0; i < source->ntaken; i++)
-		source->eaten_bytes += source->taken[i]->len;
-	source->eaten_messages += source->ntaken;
-	wake_fetcher(source);
-	return source->ntaken > 0;
+	stock->ntaken = stock->next_taken = 0;
+	if (!ki_stock_poll(source, wanted))
+		return false;
+	ki_stock_reserve(source, stock->nraw - stock->next_raw);
+	if (!ki_stock_copy(source) && stock->ntaken == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory"),
+				 errdetail("There is none for the messages of topic \"%s\".",
+						   source->wanted)));
+	return true;
 }
 
 /*
@@ -541,7 +456,7 @@ collect_some(KiSource *source, KiHolding *holding, int max_messages,
 {
 	int			before = holding->messages.count;
 
-	if (source->next_taken >= source->ntaken &&
+	if (source->stock.next_taken >= source->stock.ntaken &&
 		!take_messages(source, max_messages - before) &&
 		!source->is_doubtful)
 		return false;
@@ -561,7 +476,7 @@ ki_source_collect(KiSource *source, KiMessages *messages, int max_messages,
 	int			before = messages->count;
 
 	max_messages = Min(max_messages, messages->max_messages);
-	ki_holding_adopt(source, holding);
+	ki_source_join(source);
 	while (source->barrier.kind == KI_BARRIER_NONE &&
 		   messages->count < max_messages && messages->bytes < max_bytes)
 	{

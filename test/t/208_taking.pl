@@ -1,0 +1,106 @@
+# How messages come from the client library into batches: they are copied with
+# their headers, and taken ahead in a thread while a batch is applied; what was
+# taken ahead is dropped when the position moves.
+
+use strict;
+use warnings;
+
+use IngestCluster;
+use JSON::PP;
+use KafkaBroker;
+use List::Util qw(sum);
+use Test::More;
+
+my $kafka = KafkaBroker->shared;
+my $node = IngestCluster->new('main');
+$node->connect_kafka($kafka);
+
+sub query
+{
+	my ($sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+# ---- headers -------------------------------------------------------------------------
+
+# Message number n: without headers, with one, or with several; with and without
+# a key, and of different lengths.
+sub message
+{
+	my ($n) = @_;
+	my @headers = ([], [ [ n => $n ] ], [ [ first => "f$n" ], [ none => undef ], [ empty => '' ], [ long => 'y' x ($n % 300) ] ]);
+	my %value = (n => $n, pad => 'x' x ($n % 100 == 0 ? 5000 : $n % 40));
+	return {
+		key => $n % 2 ? "k$n" : undef,
+		value => encode_json(\%value),
+		headers => $headers[ $n * 7 % 11 % 3 ]
+	};
+}
+
+my $count = 3000;
+my @messages = map { message($_) } 0 .. $count - 1;
+my $pads = sum map { length decode_json($_->{value})->{pad} } @messages;
+foreach my $codec (qw(uncompressed lz4))
+{
+	my $topic = $kafka->create_topic("headers_$codec", config => { "compression.type" => $codec });
+	$kafka->produce_messages($topic, @messages);
+	query(qq{CREATE TABLE $codec (n int, pad text, _key text, _headers jsonb);
+		SELECT kafka_ingest.create_pipeline('$codec', topic => '$topic', target => '$codec')});
+	$node->wait_for_position_sum($codec, $count);
+	is(query("SELECT count(*), count(DISTINCT n), sum(length(pad)) FROM $codec"), "$count|$count|$pads", "$codec: every message is there");
+	is( query(qq{SELECT count(*), min(n) FROM $codec WHERE _key IS DISTINCT FROM CASE WHEN n % 2 = 1 THEN 'k' || n END
+			OR _headers IS DISTINCT FROM CASE n * 7 % 11 % 3 WHEN 0 THEN '{}' WHEN 1 THEN jsonb_build_object('n', n::text)
+				ELSE jsonb_build_object('first', 'f' || n, 'none', null, 'empty', '', 'long', repeat('y', n % 300)) END}),
+		'0|', "$codec: each with its own headers");
+	is(query("SELECT count(DISTINCT _headers) > 1000 FROM $codec"), 't', "$codec: which differ");
+}
+
+# ---- ahead ---------------------------------------------------------------------------
+
+# The threads of a worker that are not the library's.
+sub own_threads
+{
+	my ($pipeline) = @_;
+	my $pid = $node->worker_pid($pipeline);
+	my $own = 0;
+	foreach my $file (glob "/proc/$pid/task/*/comm")
+	{
+		open my $comm, '<', $file or next;
+		$own++ if readline($comm) !~ /^rdk:/;
+	}
+	return $own;
+}
+
+my $backlog = 20_000;
+my $topic = $kafka->create_topic('backlog');
+$kafka->produce($topic, count => $backlog, template => '{"n":%d}');
+query(q{CREATE TABLE ahead (n int);
+	CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.02); RETURN NULL; END';
+	CREATE TRIGGER slow AFTER INSERT ON ahead FOR EACH STATEMENT EXECUTE FUNCTION slow()});
+query("SELECT kafka_ingest.create_pipeline('ahead', topic => '$topic', target => 'ahead', batch_max_messages => 100)");
+$node->wait_for_position_sum('ahead', 1000);
+is(own_threads('ahead'), 2, 'while there is a backlog, a thread takes messages ahead');
+
+query(q{SELECT kafka_ingest.pause('ahead')});
+my $paused = $node->position_sum('ahead');
+cmp_ok($paused, '<', 15_000, "paused at $paused");
+is(query('SELECT count(*), max(n) FROM ahead'), "$paused|" . ($paused - 1), 'what was taken ahead is not loaded');
+query(q{SELECT kafka_ingest.resume('ahead')});
+$node->wait_for_position_sum('ahead', $paused + 500);
+
+my $moved = query(q{SELECT old_offset FROM kafka_ingest.seek('ahead', start_offsets => '{"0": 15000}', reason => 'test')});
+cmp_ok($moved, '<', 15_000, "moved from $moved");
+$node->wait_for_position_sum('ahead', $backlog);
+is(query("SELECT count(*), count(DISTINCT n), count(*) FILTER (WHERE n >= $moved AND n < 15000) FROM ahead"),
+	join('|', ($moved + 5000) x 2, 0), 'and nothing between was loaded, nothing twice');
+is(query(q{SELECT from_offset, to_offset FROM kafka_ingest.gaps WHERE pipeline = 'ahead'}), "$moved|14999", 'as the gap says');
+
+query(q{CREATE TABLE idle (n int)});
+my $quiet = $kafka->create_topic('quiet');
+$kafka->produce($quiet, count => 10, template => '{"n":%d}');
+query("SELECT kafka_ingest.create_pipeline('idle', topic => '$quiet', target => 'idle')");
+$node->wait_for_position_sum('idle', 10);
+is(own_threads('idle'), 1, 'a pipeline without a backlog has no such thread');
+
+$node->stop;
+done_testing();
