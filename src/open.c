@@ -45,6 +45,7 @@ create_source(KiLoader *loader)
 	options.topics = loader->pipeline->topic;
 	options.group_id = group_of(loader);
 	options.memory_bytes = (int64) ki_setting_worker_memory_kb * 1024;
+	options.npartitions = loader->npositions;
 	options.want_headers = loader->wants_headers;
 	loader->source = ki_source_create(&options);
 	MemoryContextSwitchTo(old);
@@ -169,6 +170,8 @@ try_open(KiLoader *loader)
 		return step;
 	if (step == KI_STEP_OK)
 		reload_positions(loader);
+	if (loader->npositions > ki_source_shares(loader->source))
+		return KI_STEP_RELOAD;	/* with room for all of them */
 	ki_watch_opened(loader, &cluster);
 	return assign(loader);
 }

@@ -79,6 +79,7 @@ typedef struct KiSourceOptions
 								 * NULL: none, for broker-wide questions */
 	const char *group_id;		/* never empty: the library wants one */
 	int64		memory_bytes;	/* bound of the prefetch over all partitions */
+	int			npartitions;	/* to be read; 0: not known */
 	bool		want_headers;
 } KiSourceOptions;
 
@@ -153,6 +154,9 @@ extern KiAnswer ki_source_committed(KiSource *source, const char *topic,
  */
 extern void ki_source_assign(KiSource *source, const KiPosition *positions,
 							 const bool *check_last, int npositions);
+
+/* How many partitions it was created to read in turns. */
+extern int	ki_source_shares(const KiSource *source);
 
 /* Readable when there may be something to collect or serve. */
 extern pgsocket ki_source_socket(KiSource *source);

@@ -307,6 +307,12 @@ ki_source_topic(KiSource *source, const char *name)
 	return source->ntopics++;
 }
 
+int
+ki_source_shares(const KiSource *source)
+{
+	return source->shares;
+}
+
 /* --- waking up --- */
 
 pgsocket

@@ -95,6 +95,7 @@ struct KiSource
 	bool		has_old_scram;	/* SCRAM with a library too old for Kafka 4 */
 	int64		queue_bytes;	/* limit of the library's queue */
 	int			queue_messages;
+	int			shares;			/* partitions that an answer has room for */
 	int			fetch_wait_ms;
 
 	rd_kafka_conf_t *conf;		/* until the client takes it */

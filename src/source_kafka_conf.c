@@ -16,6 +16,12 @@
 
 #define MEGABYTE 1048576
 
+/* Partitions that are counted upon when their number is not known. */
+#define LIKELY_PARTITIONS 4
+
+/* Less of a partition in an answer is not worth it. */
+#define FEWEST_BYTES (8 * 1024)
+
 /* What a queued message costs beside its bytes (2.0.2: 330, and malloc's). */
 #define MESSAGE_OVERHEAD 512
 
@@ -137,11 +143,15 @@ set_fixed(KiSource *source, const KiSourceOptions *options)
  * alone would not do, for small messages cost ten times their size.  One
  * answer per broker can come on top, so these are kept small too; what is
  * larger than an answer may be still arrives, as a record set of its own.
+ *
+ * An answer has room for all partitions: the library asks for them in turns,
+ * but begins with the first one again after it met a full queue, and so might
+ * never come to the others while the first ones have a backlog.
  */
 static void
-set_limits(KiSource *source, int64 memory_bytes)
+set_limits(KiSource *source, const KiSourceOptions *options)
 {
-	int64		budget = Max(memory_bytes, MEGABYTE);
+	int64		budget = Max(options->memory_bytes, MEGABYTE);
 	int64		answer = Max(Min(budget / 32, 50 * MEGABYTE), MEGABYTE / 8);
 	int64		fetch = Min(get_number(source, "fetch.max.bytes"), answer);
 
@@ -153,8 +163,11 @@ set_limits(KiSource *source, int64 memory_bytes)
 			   source->queue_bytes / 1024);
 	set_number(source, "queued.min.messages", source->queue_messages);
 	set_number(source, "message.max.bytes", Min(fetch, 1000000));
+	source->shares = options->npartitions > 0 ? options->npartitions :
+		LIKELY_PARTITIONS;
 	set_number(source, "fetch.message.max.bytes",
-			   Min(get_number(source, "fetch.message.max.bytes"), fetch));
+			   Min(get_number(source, "fetch.message.max.bytes"),
+				   Max(fetch / source->shares, Min(fetch, FEWEST_BYTES))));
 	set_number(source, "fetch.max.bytes", fetch);
 	set_number(source, "receive.message.max.bytes",
 			   Max(Min(budget * 2, PG_INT32_MAX), 128 * MEGABYTE));
@@ -215,7 +228,7 @@ ki_source_configure(KiSource *source, const KiSourceOptions *options)
 					 connection->properties[i].is_secret);
 	set_debug(source);
 	set_fixed(source, options);
-	set_limits(source, options->memory_bytes);
+	set_limits(source, options);
 	set_sasl(source);
 	rd_kafka_conf_set_events(source->conf, RD_KAFKA_EVENT_ERROR |
 							 RD_KAFKA_EVENT_LOG | RD_KAFKA_EVENT_STATS);

@@ -1,6 +1,6 @@
 # How messages come from the client library into batches: they are copied with
-# their headers, and taken ahead in a thread while a batch is applied; what was
-# taken ahead is dropped when the position moves.
+# their headers, taken ahead in a thread while a batch is applied, and from all
+# partitions in turns; what was taken ahead is dropped when the position moves.
 
 use strict;
 use warnings;
@@ -101,6 +101,22 @@ $kafka->produce($quiet, count => 10, template => '{"n":%d}');
 query("SELECT kafka_ingest.create_pipeline('idle', topic => '$quiet', target => 'idle')");
 $node->wait_for_position_sum('idle', 10);
 is(own_threads('idle'), 1, 'a pipeline without a backlog has no such thread');
+
+# ---- turns ---------------------------------------------------------------------------
+
+# Six partitions with a backlog that is more than what is asked for at once: all
+# advance.
+my $each = 60_000;
+my $six = $kafka->create_topic('six', partitions => 6);
+$kafka->produce($six, count => 6 * $each, set => $each, template => '{"n":%d}');
+query(q{CREATE TABLE six (n int)});
+query("SELECT kafka_ingest.create_pipeline('six', topic => '$six', target => 'six', paused => true)");
+query(q{CALL kafka_ingest.run('six', max_batches => 12)});
+is(query(q{SELECT sum(next_offset), count(*) FROM kafka_ingest.partition_status WHERE pipeline = 'six' AND next_offset > 0}),
+	'120000|6', 'every partition advances while others have a backlog');
+query(q{SELECT kafka_ingest.resume('six')});
+$node->wait_for_position_sum('six', 6 * $each);
+is(query('SELECT count(*), count(DISTINCT n) FROM six'), join('|', (6 * $each) x 2), 'until every message is there');
 
 $node->stop;
 done_testing();
