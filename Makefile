@@ -1,7 +1,7 @@
 # kafka_ingest: builds with PGXS against the server whose pg_config comes first
 # in PATH (or PG_CONFIG=...).  STRICT=1 makes warnings errors; FAULTS=1 builds
 # in the fault points that only tests may use.  RDKAFKA=private links a private
-# copy of librdkafka with an allocator of its own, RDKAFKA=shared the shared
+# copy of librdkafka with memory of its own for messages, RDKAFKA=shared the shared
 # library; default: private, if what it takes is there.
 
 EXTENSION    = kafka_ingest
@@ -29,18 +29,18 @@ endif
 
 # The private copy: the distribution's static library, no symbol of which is
 # seen from outside, with what it needs, and calls of these led to the __wrap_
-# functions of src/rdkafka_alloc.c and _idle.c.  The forbidden ones would hand memory from
+# functions of src/rdkafka_alloc.c and _idle.c.  The forbidden ones could hand memory from
 # there to libc: wrapped by nothing, they make the link fail.
 comma       := ,
 wrap         = $(addprefix -Wl$(comma)--wrap=,$(1))
-WRAPPED      = malloc calloc realloc free strdup strndup rd_kafka_timers_next \
+WRAPPED      = calloc realloc free rd_kafka_timers_next \
                rd_hdr_histogram_quantile rd_hdr_histogram_mean rd_hdr_histogram_stddev
 FORBIDDEN    = reallocarray malloc_usable_size getline getdelim
 ARCHIVE     := $(shell pkg-config --variable=libdir rdkafka)/librdkafka.a
 REQUIRED    := $(shell pkg-config --print-requires-private rdkafka)
 NEEDS       := $(shell sed -n 's/^Libs.private://p' "$$(pkg-config --variable=pcfiledir rdkafka)/rdkafka.pc" 2> /dev/null) \
                $(if $(REQUIRED),$(shell pkg-config --libs $(REQUIRED)))
-PRIVATE_LINK = $(ARCHIVE) $(NEEDS) -lc -lmimalloc -Wl,--exclude-libs,ALL $(call wrap,$(WRAPPED))
+PRIVATE_LINK = $(ARCHIVE) $(NEEDS) -lc -Wl,--exclude-libs,ALL $(call wrap,$(WRAPPED))
 
 # Prints nothing when all of the archive can be linked, else what is wrong.
 TRY_PRIVATE  = $(CC) -shared -fPIC -DKI_RDKAFKA_PRIVATE -o /dev/null -x c src/rdkafka_alloc.c src/rdkafka_idle.c -x none \

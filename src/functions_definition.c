@@ -218,16 +218,12 @@ features(void)
 {
 	int			major = 0;
 	int			minor = 0;
-	const char *allocator = ki_rdkafka_allocator();
 	char	   *list = ki_source_library_features();
 
 	(void) sscanf(ki_source_library_version(), "%d.%d", &major, &minor);
 	if (major == 2 && minor >= 4 && minor < 10)
 		list = psprintf("%s,unsafe_topic_recreation", list);
-	list = psprintf("%s,librdkafka=%s", list, ki_rdkafka_linkage());
-	if (allocator)
-		list = psprintf("%s,allocator=%s", list, allocator);
-	return list;
+	return psprintf("%s,librdkafka=%s", list, ki_rdkafka_linkage());
 }
 
 Datum

@@ -85,7 +85,7 @@ need_postgresql()
 	local major
 	# the second line is what a private copy of librdkafka takes
 	need_packages build-essential pkg-config librdkafka-dev \
-		libmimalloc-dev liblz4-dev libsasl2-dev libssl-dev libzstd-dev zlib1g-dev "$@"
+		liblz4-dev libsasl2-dev libssl-dev libzstd-dev zlib1g-dev "$@"
 	if ! find_pg_config; then
 		need_packages postgresql
 		major=$(printf '%s\n' /usr/lib/postgresql/*/bin/initdb | sort -V | tail -n 1 | cut -d / -f 5)

@@ -142,25 +142,13 @@ sub create
 
 # ---- both kinds of librdkafka -----------------------------------------------------------
 
-my %kinds = (
-	private => {
-		features => qr/\blibrdkafka=private,"allocator=mimalloc \d+\.\d+\.\d+"/,
-		loaded   => qr/libmimalloc\.so/,
-		absent   => qr/librdkafka\.so/
-	},
-	shared => {
-		features => qr/\blibrdkafka=shared\b(?!.*allocator)/,
-		loaded   => qr/librdkafka\.so/,
-		absent   => qr/libmimalloc\.so/
-	});
-
-foreach my $kind (sort keys %kinds)
+foreach my $kind (qw(private shared))
 {
 	my $node = IngestCluster->new($kind, shared => $kind eq 'shared');
 	my $count = @codecs * $per_codec;
 
 	like($node->safe_psql('postgres', 'SELECT features FROM kafka_ingest.version()'),
-		$kinds{$kind}{features}, "$kind: version() says what it is");
+		qr/\blibrdkafka=$kind\b/, "$kind: version() says what it is");
 	create($node, $_, @{ $ways{$_} }) foreach sort keys %ways;
 	create($node, $_, @{ $failures{$_} }[ 2 .. 4 ]) foreach sort keys %failures;
 
@@ -178,8 +166,7 @@ foreach my $kind (sort keys %kinds)
 	}
 
 	my $maps = slurp_file('/proc/' . $node->worker_pid('certificate') . '/maps');
-	like($maps, $kinds{$kind}{loaded}, "$kind: what a worker has loaded");
-	unlike($maps, $kinds{$kind}{absent}, "$kind: and what it has not");
+	is($maps =~ /librdkafka\.so/ ? 'shared' : 'private', $kind, "$kind: and what a worker has loaded");
 
 	# everything that was allocated is freed again
 	$node->safe_psql('postgres', "SELECT kafka_ingest.drop_pipeline('$_')") foreach sort(keys %ways, keys %failures);
