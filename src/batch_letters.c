@@ -112,10 +112,12 @@ try_bury(KiBatch *batch, int index, const KiFault *fault, const char *error,
 {
 	MemoryContext old = MemoryContextSwitchTo(batch->letter_context);
 	const KiMessage *message = &batch->messages->items[index];
-	int64		bytes = ki_letter_bytes(message) + strlen(error ? error : fault->message);
-	const char *reason = obstacle(batch, index, bytes, in_order);
+	int64		bytes;
+	const char *reason;
 
 	ki_message_check_headers(message);
+	bytes = ki_letter_bytes(message) + strlen(error ? error : fault->message);
+	reason = obstacle(batch, index, bytes, in_order);
 	MemoryContextSwitchTo(batch->batch_context);
 	if (!reason)
 		add_letter(batch, index, message, fault, error, bytes);

@@ -12,7 +12,7 @@
 typedef struct KiLetter
 {
 	int			index;			/* of the message in its batch */
-	KiMessage	message;		/* a copy that has its headers */
+	KiMessage	message;		/* as in its batch */
 	KiFault		fault;
 	const char *error;			/* the whole text, which may hold values; for
 								 * the owner's eyes only */

@@ -563,7 +563,7 @@ ki_loader_apply(KiLoader *loader, const char *end_reason)
 	KiStep		step = KI_STEP_OK;
 
 	loader->phase = KI_PHASE_ROWS;
-	if (is_full(loader))
+	if (is_full(loader) && !loader->transaction->is_callers)
 		ki_source_take_ahead(loader->source,
 							 loader->pipeline->batch_max_messages,
 							 batch_max_bytes());

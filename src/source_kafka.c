@@ -4,11 +4,11 @@
  *
  * Only the files source_kafka*.c see librdkafka, and they hand it no function
  * pointer: its threads never run code of ours.  Messages are taken from the
- * consumer's queue, everything else from the main queue as events, both on
- * the caller's thread; a pipe the library writes to wakes the caller up.
+ * consumer's queue, everything else from the main queue as events; a pipe the
+ * library writes to wakes the caller up.
  *
- * Memory: see source_kafka.h.  A source may be closed before the batches that
- * hold its messages (they are emptied then), or after them.
+ * Memory: see source_kafka.h.  Batches may outlive their source, but not use
+ * the names of topics then.
  */
 #include "postgres.h"
 
@@ -114,7 +114,8 @@ leaves_at_once(void)
 
 /*
  * Give back everything that is not PostgreSQL's.  Raises nothing.  At the end
- * of a worker of ours nothing is done: the kernel takes it all back at once,
+ * of a worker of ours only our thread is ended, which uses memory that may go
+ * now.  All else is left to the kernel, which takes it all back at once,
  * and nobody has to wait.  Other processes, background workers of others
  * among them, run the C library's exit functions, OpenSSL's too, so the
  * client's threads must be gone by then.
@@ -124,9 +125,9 @@ destroy_source(void *arg)
 {
 	KiSource   *source = arg;
 
+	ki_source_end_thread(source);
 	if (leaves_at_once())
 		return;
-	ki_source_end_thread(source);
 	ki_source_drop_taken(source);
 	ki_chunk_forget_spare();
 	if (source->event)

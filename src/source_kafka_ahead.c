@@ -3,7 +3,7 @@
  *	  Messages are taken ahead in a thread of their own, while a batch is
  *	  applied (floor 2).
  *
- * Taking is a quarter of the work on a small message, and another processor may
+ * Taking is a third of the main thread's work on tiny messages, and another processor may
  * do it.  The thread begins with the first full batch; a pipeline that has
  * caught up has none.
  *
@@ -59,7 +59,8 @@ take_ahead(KiAhead *ahead, int most)
 
 	while (stock->ntaken < most && stock->bytes < ahead->most_bytes &&
 		   is_wanted(ahead))
-		if (!ki_stock_poll(source, most - stock->ntaken) ||
+		if (!ki_stock_poll(source, most - stock->ntaken,
+						   ahead->most_bytes - stock->bytes) ||
 			!ki_stock_copy(source))
 			break;
 }
@@ -148,7 +149,7 @@ ki_source_take_ahead(KiSource *source, int most, int64 most_bytes)
 	pthread_mutex_unlock(&ahead->lock);
 }
 
-/* What was taken ahead is ours again, in microseconds.  Raises nothing. */
+/* What was taken ahead is ours again, in a millisecond.  Raises nothing. */
 void
 ki_source_join(KiSource *source)
 {

@@ -4,7 +4,7 @@
  *
  * A chunk has many small messages, or one that is larger.  It goes when the
  * source and all arrays of messages have left it.  Some are kept for the next
- * batch until a source is closed: to give memory back to the kernel, and to
+ * batch until a source is closed or its array goes: to give memory back to the kernel, and to
  * get it again a batch later, would cost as much as all copying.
  *
  * Memory: of the C library's, and shared by threads; all of it is under one
@@ -17,7 +17,7 @@
 
 #include "source_kafka.h"
 
-/* With its head not more than glibc takes from its heap. */
+/* With its head not more than the C library takes from its heap. */
 #define CHUNK_SIZE (Size) (120 * 1024)
 
 /* As much as two batches of small messages take, or 4 MB. */

@@ -19,8 +19,11 @@
 /* Partitions that are counted upon when their number is not known. */
 #define LIKELY_PARTITIONS 4
 
-/* Less of a partition in an answer is not worth it. */
-#define FEWEST_BYTES (8 * 1024)
+/*
+ * Of a partition in an answer: of what is less than a record set nothing comes,
+ * but of the first partition.
+ */
+#define FEWEST_BYTES (64 * 1024)
 
 /* What a queued message costs beside its bytes (2.0.2: 330, and malloc's). */
 #define MESSAGE_OVERHEAD 512
@@ -144,9 +147,10 @@ set_fixed(KiSource *source, const KiSourceOptions *options)
  * answer per broker can come on top, so these are kept small too; what is
  * larger than an answer may be still arrives, as a record set of its own.
  *
- * An answer has room for all partitions: the library asks for them in turns,
- * but begins with the first one again after it met a full queue, and so might
- * never come to the others while the first ones have a backlog.
+ * An answer has room for all partitions, if they are not very many: the library
+ * asks for them in turns, but begins with the first one again after it met a
+ * full queue, and so might not come to the others while the first ones have a
+ * backlog.
  */
 static void
 set_limits(KiSource *source, const KiSourceOptions *options)

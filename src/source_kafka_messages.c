@@ -36,6 +36,7 @@ static void
 release(void *arg)
 {
 	ki_messages_release(arg);
+	ki_chunk_forget_spare();
 }
 
 KiMessages *

@@ -386,7 +386,7 @@ take_end(KiSource *source, KiReading *reading,
 						"the log ends before what was read of it");
 }
 
-/* An error may void everything taken: it must have left the array by then. */
+/* It has left the stock already, and is not in anybody's hands. */
 static void
 take_event(KiSource *source, KiReading *reading, rd_kafka_message_t *event)
 {
@@ -429,12 +429,12 @@ consume_taken(KiSource *source, KiHolding *holding, int max_messages,
 
 /* Returns whether there was anything. */
 static bool
-take_messages(KiSource *source, int wanted)
+take_messages(KiSource *source, int wanted, int64 wanted_bytes)
 {
 	KiStock    *stock = &source->stock;
 
 	stock->ntaken = stock->next_taken = 0;
-	if (!ki_stock_poll(source, wanted))
+	if (!ki_stock_poll(source, wanted, wanted_bytes))
 		return false;
 	ki_stock_reserve(source, stock->nraw - stock->next_raw);
 	if (!ki_stock_copy(source) && stock->ntaken == 0)
@@ -457,7 +457,8 @@ collect_some(KiSource *source, KiHolding *holding, int max_messages,
 	int			before = holding->messages.count;
 
 	if (source->stock.next_taken >= source->stock.ntaken &&
-		!take_messages(source, max_messages - before) &&
+		!take_messages(source, max_messages - before,
+					   max_bytes - holding->messages.bytes) &&
 		!source->is_doubtful)
 		return false;
 	ki_source_serve(source);

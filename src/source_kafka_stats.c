@@ -215,10 +215,23 @@ judge(KiSource *source)
 /* --- progress --- */
 
 /*
+ * Is the queue about full, by messages or by bytes?  Then some partitions may
+ * have taken all of it.
+ */
+static bool
+has_full_queue(const KiSource *source)
+{
+	int64		length = rd_kafka_queue_length(source->message_queue);
+
+	return length >= source->queue_messages / 2 ||
+		length * source->stock.average >= source->queue_bytes / 2;
+}
+
+/*
  * Is the partition asked for again and again, answered, and never got any
- * further although there is more?  A record set whose length is damaged looks
- * like that (the library takes it for one that was cut off, for ever), and so
- * would a fetcher that lost its way.
+ * further although there is more, and room for it?  A record set whose length
+ * is damaged looks like that (the library takes it for one that was cut off,
+ * for ever), and so would a fetcher that lost its way.
  */
 static bool
 is_in_vain(const KiSource *source, const KiStats *before,
@@ -230,8 +243,7 @@ is_in_vain(const KiSource *source, const KiStats *before,
 	if (stat == NULL || stat->fetch_offset < 0 ||
 		stat->stable_offset <= stat->fetch_offset ||
 		stat->fetch_offset != reading->stuck_offset ||
-		rd_kafka_queue_length(source->message_queue) >=
-		(size_t) source->queue_messages / 2)
+		has_full_queue(source))
 		return false;
 	broker = find_broker_by_id(source->health.stats, stat->broker);
 	was = broker ? find_broker(before, broker) : NULL;

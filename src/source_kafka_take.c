@@ -25,7 +25,7 @@
 
 #define MESSAGE_OVERHEAD 128	/* bytes a message takes beside its own */
 
-/* Most bytes between two records in a log: lengths, times, a set's header. */
+/* Most bytes between two records of a set: lengths and times. */
 #define RECORD_OVERHEAD 128
 
 /* --- whose it is --- */
@@ -94,10 +94,10 @@ read_varint(const char **at, const char *end, int64 *value)
 
 /*
  * Has a message certainly no headers?  To ask the library costs as much as all
- * the rest of taking a message, even if there are none.  But their number lies
- * between the value and the next record, and if that record's beginning is
- * found there, with the lengths that the library has read from it, then so is
- * the number.
+ * the rest of taking a message, even if there are none.  But their number
+ * stands behind the value.  That this is the place, whatever the library does,
+ * is certain if the next record's beginning is found behind it, with the
+ * lengths that the library has read from there.
  */
 static bool
 has_no_headers(const rd_kafka_message_t *raw, const rd_kafka_message_t *next)
@@ -201,16 +201,22 @@ copy_headers(const rd_kafka_headers_t *headers, char **to, KiMessage *message)
 	message->nheaders = (int) count;
 }
 
-/* Room in the last chunk, or in a new one; NULL: no memory. */
+/*
+ * Room in the last chunk, or in a new one, then with what is left of the last
+ * one in *wasted.  NULL: no memory.
+ */
 static char *
-make_room(KiStock *stock, Size size)
+make_room(KiStock *stock, Size size, Size *wasted)
 {
 	KiChunk    *chunk = stock->last_chunk;
 	char	   *room;
 
 	size = MAXALIGN(size);
+	*wasted = 0;
 	if (unlikely(!chunk || chunk->size - chunk->used < size))
 	{
+		if (chunk)
+			*wasted = chunk->size - chunk->used;
 		chunk = ki_chunk_create(size);
 		if (!chunk)
 			return NULL;
@@ -250,6 +256,7 @@ copy_message(KiStock *stock, const rd_kafka_message_t *raw,
 	KiMessage  *message = &taken->message;
 	rd_kafka_headers_t *headers;
 	Size		size;
+	Size		wasted;
 	char	   *to;
 
 	describe(raw, message);
@@ -258,7 +265,7 @@ copy_message(KiStock *stock, const rd_kafka_message_t *raw,
 	if (headers)
 		size += sizeof(KiHeader) * rd_kafka_header_cnt(headers) +
 			headers_len(headers);
-	to = make_room(stock, size);
+	to = make_room(stock, size, &wasted);
 	if (!to)
 		return false;
 	if (headers)
@@ -266,7 +273,7 @@ copy_message(KiStock *stock, const rd_kafka_message_t *raw,
 	message->key = copy_bytes(&to, raw->key, message->key_len);
 	message->value = copy_bytes(&to, raw->payload, message->value_len);
 	taken->chunk = stock->last_chunk;
-	taken->bytes = (uint32) Min(size + MESSAGE_OVERHEAD, PG_UINT32_MAX);
+	taken->bytes = (uint32) Min(size + wasted + MESSAGE_OVERHEAD, PG_UINT32_MAX);
 	stock->bytes += taken->bytes;
 	stock->eaten_bytes += raw->len;
 	return true;
@@ -322,17 +329,19 @@ ki_stock_reserve(KiSource *source, int more)
 }
 
 /*
- * Have something to copy, if there is anything: at most so many more, and not
- * more than KI_TAKE_MAX.
+ * Have something to copy, if there is anything: at most so many messages more,
+ * not more than KI_TAKE_MAX, and about so many bytes, to go by the last ones.
  */
 bool
-ki_stock_poll(KiSource *source, int most)
+ki_stock_poll(KiSource *source, int most, int64 most_bytes)
 {
 	KiStock    *stock = &source->stock;
 	ssize_t		count;
 
 	if (stock->next_raw < stock->nraw)
 		return true;
+	if (stock->average > 0)
+		most = (int) Min(most, most_bytes / stock->average + 1);
 	count = rd_kafka_consume_batch_queue(source->message_queue, 0, stock->raw,
 										 Min(most, KI_TAKE_MAX));
 	stock->next_raw = 0;
@@ -349,6 +358,7 @@ bool
 ki_stock_copy(KiSource *source)
 {
 	KiStock    *stock = &source->stock;
+	int64		before = stock->bytes;
 
 	while (stock->next_raw < stock->nraw)
 	{
@@ -369,6 +379,7 @@ ki_stock_copy(KiSource *source)
 		stock->next_raw++;
 		stock->ntaken++;
 	}
+	stock->average = (stock->bytes - before) / stock->nraw;
 	wake_fetcher(source);
 	return true;
 }

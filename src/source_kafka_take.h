@@ -15,7 +15,7 @@
 
 #define KI_TAKE_MAX 1000		/* messages taken in one go */
 
-/* A piece of memory of the C library's, since a thread may fill it. */
+/* A piece of the C library's memory, since a thread may fill it. */
 typedef struct KiChunk
 {
 	struct KiChunk *next;		/* the source's next one */
@@ -47,6 +47,8 @@ typedef struct KiStock
 	int			next_taken;
 	int			max_taken;		/* allocated length of taken */
 	int64		bytes;			/* of taken, from next_taken on */
+	int64		average;		/* of the bytes of the messages polled last;
+								 * 0: none were */
 	KiChunk    *first_chunk;	/* of what is not delivered yet */
 	KiChunk    *last_chunk;		/* being filled; NULL: none */
 	int64		eaten_bytes;	/* since the fetcher was last woken */
@@ -74,7 +76,7 @@ extern void ki_messages_add(KiMessages *messages);
 
 /* source_kafka_take.c */
 extern void ki_stock_reserve(KiSource *source, int more);
-extern bool ki_stock_poll(KiSource *source, int most);
+extern bool ki_stock_poll(KiSource *source, int most, int64 most_bytes);
 extern bool ki_stock_copy(KiSource *source);
 extern void ki_stock_pass_chunks(KiStock *stock, const KiChunk *until);
 extern void ki_stock_clear(KiStock *stock);
