@@ -198,6 +198,8 @@ def profile_start(bench, names):
     pipeline.create(load.topic, load.workload.mapping)
     pipeline.resume()
     pipeline.await_workers()
+    # by then it has all its threads, and perf sees only those that are there when it begins
+    bench.server.await_condition("the first batch", lambda: pipeline.loaded() > 0, pause=0.005)
     print(pipeline.pids[0])
 
 

@@ -28,7 +28,7 @@ class Load:
         self.count = count
         self.directory = directory
         self.topic = workload.topic()
-        self.ends = topics.fill(self.topic, workload.template, workload.first, count)
+        self.ends = topics.fill(self.topic, workload.template, workload.first, count, workload.topic_partitions)
         self.bad_ends = {kind: topics.fill_given(self.bad_topic(kind), bad_messages(kind, workload.first, count), count)
                          for kind in workload.bad}
 

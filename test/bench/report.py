@@ -150,9 +150,10 @@ def batch_section(results):
 
 def profile_section(results):
     parts = ("taking", "scanning", "converting", "inserting", "committing", "other")
-    rows = [[workload] + [f"{profile['shares'][part]:.1f} %" for part in parts] + [f"{profile['samples']:,}"]
+    rows = [[workload] + [f"{profile['shares'][part]:.1f} %" for part in parts]
+            + [f"{profile['outside']:.1f} %", f"{profile['outside_without_library']:.1f} %", f"{profile['samples']:,}"]
             for workload, profile in results.profiles().items()]
-    return table(["workload"] + list(parts) + ["samples"], rows)
+    return table(["workload"] + list(parts) + ["outside", "outside, without librdkafka's threads", "samples"], rows)
 
 
 def latency_section(results):
@@ -206,7 +207,8 @@ SECTIONS = (
     ("Where the time of a batch goes", batch_section,
      "Microseconds a message, of the last 100 batches of each run; decode, map and write are parts of apply.\n\n"
      "![batches](batches.svg)\n"),
-    ("Where the time of the worker's main thread goes", profile_section, "Samples of perf.\n"),
+    ("Where the time of the worker's threads goes", profile_section,
+     "Samples of perf. Outside: what is neither taking, scanning, inserting nor committing.\n"),
     ("Latency", latency_section, "From the producer's call to the commit.\n\n![latency](latency.svg)\n"),
     ("Idle pipelines", idle_section, ""),
     ("Workloads", workloads_section, ""),

@@ -149,13 +149,13 @@ profile_one()
 	local pid recorder
 	say "profile of $1"
 	pid=$(python bench.py profile-start "$size" "$1")
-	perf_record "$work/perf.data" -t "$pid" &
+	perf_record "$work/perf.data" -p "$pid" &
 	recorder=$!
 	python bench.py profile-finish "$size" "$1"
-	# its thread is gone, so that it ends by itself
+	# its process is gone, so that it ends by itself
 	wait "$recorder" || true
 	# a root's file, so read by root; that it cannot name a few symbols is no news
-	as_root perf script -i "$work/perf.data" --no-inline -F tid,ip,sym,dso 2> "$work/perf-script.log" \
+	as_root perf script -i "$work/perf.data" --no-inline -F comm,tid,ip,sym,dso 2> "$work/perf-script.log" \
 		| python parts.py "$1" "$work/results/results.jsonl"
 	as_root rm -f "$work/perf.data"
 }

@@ -36,10 +36,10 @@ class Topics:
         command = [self.tool, "produce", self.brokers, name, "--template", template, *map(str, options)]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
-    def fill(self, name, template, first, count):
+    def fill(self, name, template, first, count, partitions=PARTITIONS):
         """Makes and fills a topic unless it is there; returns its ends."""
         return self._filled(name, count, lambda: self.await_producer(
-            self.start_producer(name, template, "--from", first, "--count", count), name))
+            self.start_producer(name, template, "--from", first, "--count", count), name), partitions)
 
     def fill_given(self, name, messages, count):
         """The same with messages that were made already, by the same turns."""
@@ -52,10 +52,10 @@ class Topics:
             self.await_producer(producer, name)
         return self._filled(name, count, produce)
 
-    def _filled(self, name, count, produce):
+    def _filled(self, name, count, produce, partitions=PARTITIONS):
         ends = self.ends(name)
         if not ends:
-            self.create([name], PARTITIONS)
+            self.create([name], partitions)
             produce()
             ends = self.ends(name)
         if sum(ends.values()) != count:

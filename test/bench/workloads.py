@@ -2,6 +2,8 @@
 import dataclasses
 from decimal import Decimal
 
+from topics import PARTITIONS
+
 TINY = '{"category":"option%o","value":%d}'
 TIMED = '{"category":"option%o","value":%d,"sent":%t}'
 # 486 bytes, 24 values. A number must not begin with 0, so a 1 stands before digits of the running number.
@@ -28,6 +30,7 @@ class Workload:
     expect: object          # (first, count) -> tuple
     key: str = None         # the primary key
     mapping: str = None     # create_pipeline()'s columns; None: by name
+    topic_partitions: int = PARTITIONS
     partition_by: str = None
     partitions: int = 0
     workers: tuple = (1,)   # numbers of workers to compare
@@ -37,7 +40,8 @@ class Workload:
 
     def topic(self):
         """Workloads of the same messages share a topic."""
-        return "bench_" + {TINY: "tiny", ORDER: "orders"}[self.template]
+        name = "bench_" + {TINY: "tiny", ORDER: "orders"}[self.template]
+        return name if self.topic_partitions == PARTITIONS else f"{name}_{self.topic_partitions}"
 
     def json_columns(self):
         return [name for name, kind in self.columns if kind == "jsonb"]
@@ -123,8 +127,9 @@ def payload_checks(payload):
     return f"count(*), count(DISTINCT {number}), sum({number})"
 
 
-def tiny(name, title, **more):
-    return Workload(name, title, TINY, TINY_COLUMNS, 100000, 800000, 4000000, TINY_CHECKS, expect_tiny, **more)
+def tiny(name, title, columns=None, **more):
+    return Workload(name, title, TINY, columns or TINY_COLUMNS, 100000, 800000, 4000000, TINY_CHECKS, expect_tiny,
+                    **more)
 
 
 def orders(name, title, columns, checks, expect, **more):
@@ -144,8 +149,10 @@ LOADING = [
     orders("W5-raw", "the bytes of orders into bytea", [("payload", "bytea")],
            payload_checks("convert_from(payload, 'UTF8')"), expect_payloads,
            mapping='{"payload": "@raw"}', rivals=("copy_text", "copy_binary")),
-    tiny("W8", "tiny messages, primary key, 1 and 2 workers", key="value", workers=(1, 2),
-         rivals=()),
+    tiny("W8", "tiny messages of 16 partitions with their places, which are the key, 1 and 2 workers",
+         columns=TINY_COLUMNS + [("_partition", "int"), ("_offset", "bigint"), ("_timestamp", "timestamptz")],
+         key="_partition, _offset", topic_partitions=16, workers=(1, 2), rivals=()),
+    tiny("W8-value", "as W1-key, 1 and 2 workers", key="value", workers=(1, 2), rivals=()),
     tiny("W9", "tiny messages, primary key, 1 % bad and none", key="value", rivals=(), bad=tuple(BAD)),
     tiny("W10", "tiny messages into 24 partitions by value", partition_by="value", partitions=24,
          rivals=("copy_text", "copy_binary")),
