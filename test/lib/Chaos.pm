@@ -196,6 +196,13 @@ sub _look
 	return 1;
 }
 
+# Has it begun, and is not at its end?
+sub _is_between
+{
+	my ($worker) = @_;
+	return 0 < $worker->{next_offset} && $worker->{next_offset} < $worker->{end};
+}
+
 sub _any_worker
 {
 	my ($self) = @_;
@@ -206,7 +213,8 @@ sub _any_worker
 # Stops a worker, by chance one of those that have work, with SIGSTOP and looks
 # what it is doing. Every fourth is taken as it is, the others only with a batch in
 # flight: else it goes on for a moment and is looked at again. The process stays
-# stopped, so what was found is what it dies of.
+# stopped, so what was found is what it dies of. One that has not stored anything
+# yet, or everything, is let go for another one.
 sub freeze_worker
 {
 	my ($self) = @_;
@@ -225,9 +233,11 @@ sub freeze_worker
 			next;
 		}
 		$self->{looks}++;
-		return $worker if $self->_look($worker) && ($any || $worker->{in_flight});
+		my $is_between = $self->_look($worker) && _is_between($worker);
+		return $worker if $is_between && ($any || $worker->{in_flight});
 		kill 'CONT', $worker->{pid};
 		usleep(int(rand(2000)));
+		$worker = $self->_any_worker unless $is_between;
 	}
 	croak 'no batch was in flight in ' . MAX_LOOKS . ' looks';
 }
@@ -321,8 +331,7 @@ sub count_blow
 	my ($self, $worker) = @_;
 	$self->{struck}++;
 	$self->{in_flight}++ if $worker->{in_flight};
-	$self->{between}++
-	  if 0 < $worker->{next_offset} && $worker->{next_offset} < $worker->{end};
+	$self->{between}++ if _is_between($worker);
 	note(sprintf 'blow %d: process %s at %d of %d%s', $self->{struck}, $worker->{pid} // '-',
 		$worker->{next_offset}, $worker->{end}, $worker->{in_flight} ? ', batch in flight' : '');
 	return;
