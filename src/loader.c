@@ -374,10 +374,9 @@ is_due(KiLoader *loader, const char **end_reason)
 	bool		has_barrier = ki_source_barrier(loader->source)->kind != KI_BARRIER_NONE;
 
 	take_ends(loader);
-	if (count >= loader->pipeline->batch_max_messages)
-		*end_reason = "messages";
-	else if (loader->messages->bytes >= batch_max_bytes())
-		*end_reason = "bytes";
+	if (is_full(loader))
+		*end_reason = count >= loader->pipeline->batch_max_messages ?
+			"messages" : "bytes";
 	else if (count > 0 && is_older_than(loader->first_at,
 										loader->pipeline->batch_max_ms))
 		*end_reason = "time";

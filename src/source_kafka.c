@@ -57,25 +57,37 @@ await_destroyer(pthread_t thread)
 }
 
 /*
- * Destroy the client in a thread of its own, which runs nothing but that one
- * call with all signals blocked, so that this one is not held up by it.
+ * Start a thread with all signals blocked, which are for the server's own one.
+ * False: there is none to be had.
  */
-static void
-destroy_bounded(rd_kafka_t *client)
+bool
+ki_source_start_thread(pthread_t *thread, void *(*routine) (void *arg),
+					   void *arg)
 {
-	pthread_t	thread;
 	sigset_t	all;
 	sigset_t	before;
 	int			failed;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	failed = pthread_create(&thread, NULL, destroy_client, client);
+	failed = pthread_create(thread, NULL, routine, arg);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (failed)
-		destroy_client(client);
-	else
+	return !failed;
+}
+
+/*
+ * Destroy the client in a thread of its own, which runs nothing but that one
+ * call, so that this one is not held up by it.
+ */
+static void
+destroy_bounded(rd_kafka_t *client)
+{
+	pthread_t	thread;
+
+	if (ki_source_start_thread(&thread, destroy_client, client))
 		await_destroyer(thread);
+	else
+		destroy_client(client);
 }
 
 static void

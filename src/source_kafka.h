@@ -9,6 +9,8 @@
 #ifndef KI_SOURCE_KAFKA_H
 #define KI_SOURCE_KAFKA_H
 
+#include <pthread.h>
+
 #include "source.h"
 
 #include "source_kafka_take.h"
@@ -125,6 +127,8 @@ struct KiSource
 };
 
 /* source_kafka.c */
+extern bool ki_source_start_thread(pthread_t *thread,
+								   void *(*routine) (void *arg), void *arg);
 extern int	ki_source_topic(KiSource *source, const char *name);
 
 /* source_kafka_conf.c */

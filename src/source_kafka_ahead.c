@@ -3,9 +3,9 @@
  *	  Messages are taken ahead in a thread of their own, while a batch is
  *	  applied (floor 2).
  *
- * Taking is a third of the main thread's work on tiny messages, and another processor may
- * do it.  The thread begins with the first full batch; a pipeline that has
- * caught up has none.
+ * Taking is a third of the main thread's work on tiny messages, and another
+ * processor may do it.  The thread begins with the first full batch; a pipeline
+ * that has caught up has none.
  *
  * It runs ki_stock_poll and ki_stock_copy and nothing of PostgreSQL, with all
  * signals blocked.  Whose the stock and the library's queue are is decided by
@@ -19,7 +19,6 @@
 #include "postgres.h"
 
 #include <pthread.h>
-#include <signal.h>
 
 #include "source_kafka.h"
 #include "utils/memutils.h"
@@ -99,18 +98,11 @@ start_thread(KiSource *source)
 {
 	KiAhead    *ahead = MemoryContextAllocZero(source->context,
 											   sizeof(KiAhead));
-	sigset_t	all;
-	sigset_t	before;
-	int			failed;
 
 	ahead->source = source;
 	pthread_mutex_init(&ahead->lock, NULL);
 	pthread_cond_init(&ahead->changed, NULL);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	failed = pthread_create(&ahead->thread, NULL, run, ahead);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (!failed)
+	if (ki_source_start_thread(&ahead->thread, run, ahead))
 		return ahead;
 	pfree(ahead);
 	return NULL;
