@@ -563,9 +563,7 @@ ki_loader_apply(KiLoader *loader, const char *end_reason)
 
 	loader->phase = KI_PHASE_ROWS;
 	if (is_full(loader) && !loader->transaction->is_callers)
-		ki_source_take_ahead(loader->source,
-							 loader->pipeline->batch_max_messages,
-							 batch_max_bytes());
+		ki_source_take_ahead(loader->source, batch_max_bytes());
 	outcome = ki_batch_apply(loader->batch, loader->messages,
 							 loader->positions, loader->npositions,
 							 loader->ends, &result);

@@ -45,8 +45,9 @@ typedef struct KiRun
 } KiRun;
 
 /*
- * The collected messages of one batch, in order of arrival, which is offset
- * order within each partition.  Allocated by ki_messages_create.
+ * The collected messages of one batch, in the order they are to be applied in,
+ * which is offset order within each partition.  Allocated by
+ * ki_messages_create.
  */
 typedef struct KiMessages
 {

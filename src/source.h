@@ -174,7 +174,7 @@ extern int	ki_source_collect(KiSource *source, KiMessages *messages,
 							  int max_messages, int64 max_bytes);
 
 /* In a thread, which is joined by whatever else uses the source. */
-extern void ki_source_take_ahead(KiSource *source, int most, int64 most_bytes);
+extern void ki_source_take_ahead(KiSource *source, int64 most_bytes);
 extern void ki_source_join(KiSource *source);
 
 /* The barrier in the way; kind KI_BARRIER_NONE: none. */

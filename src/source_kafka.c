@@ -271,6 +271,7 @@ make_source(const KiSourceOptions *options)
 	callback->func = destroy_source;
 	callback->arg = source;
 	MemoryContextRegisterResetCallback(context, callback);
+	ki_stock_make_lanes(source);
 	return source;
 }
 

@@ -9,9 +9,8 @@
  *
  * It runs ki_stock_poll and ki_stock_copy and nothing of PostgreSQL, with all
  * signals blocked.  Whose the stock and the library's queue are is decided by
- * "most" under the lock: not zero, the thread's; zero, ours.  Nothing else that
- * these functions look at is changed meanwhile: whoever does that joins the
- * thread first.
+ * is_busy under the lock.  Nothing else that these functions look at is changed
+ * meanwhile: whoever does that joins the thread first.
  *
  * Memory: lives in the source's context.  The thread has ended before that, or
  * the client, goes away.
@@ -23,8 +22,12 @@
 #include "source_kafka.h"
 #include "utils/memutils.h"
 
-/* What is taken ahead, and its memory, is bounded by this, too. */
-#define MOST_AHEAD 20000
+/*
+ * Messages in stock, if not fewer of them have all the bytes that may be.
+ * Producers send up to 10,000 in a record set, and it should be several
+ * partitions' (source_kafka_stock.c).
+ */
+#define MOST_AHEAD 50000
 
 typedef struct KiAhead
 {
@@ -32,8 +35,8 @@ typedef struct KiAhead
 	pthread_t	thread;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	int			most;			/* messages it is to take; 0: it is idle */
-	int64		most_bytes;		/* as a batch counts them */
+	bool		is_busy;		/* the stock is the thread's */
+	int64		most_bytes;		/* in stock, as a batch counts them */
 	bool		is_joined;		/* it is to become idle */
 	bool		is_ending;
 } KiAhead;
@@ -51,14 +54,14 @@ is_wanted(KiAhead *ahead)
 
 /* In pieces, since somebody may be waiting. */
 static void
-take_ahead(KiAhead *ahead, int most)
+take_ahead(KiAhead *ahead)
 {
 	KiSource   *source = ahead->source;
 	KiStock    *stock = &source->stock;
 
-	while (stock->ntaken < most && stock->bytes < ahead->most_bytes &&
+	while (stock->count < MOST_AHEAD && stock->bytes < ahead->most_bytes &&
 		   is_wanted(ahead))
-		if (!ki_stock_poll(source, most - stock->ntaken,
+		if (!ki_stock_poll(source, MOST_AHEAD - stock->count,
 						   ahead->most_bytes - stock->bytes) ||
 			!ki_stock_copy(source))
 			break;
@@ -73,14 +76,12 @@ run(void *arg)
 	pthread_mutex_lock(&ahead->lock);
 	for (;;)
 	{
-		int			most = ahead->most;
-
-		if (most > 0)
+		if (ahead->is_busy)
 		{
 			pthread_mutex_unlock(&ahead->lock);
-			take_ahead(ahead, most);
+			take_ahead(ahead);
 			pthread_mutex_lock(&ahead->lock);
-			ahead->most = 0;
+			ahead->is_busy = false;
 			pthread_cond_broadcast(&ahead->changed);
 		}
 		else if (ahead->is_ending)
@@ -109,32 +110,24 @@ start_thread(KiSource *source)
 }
 
 /*
- * Take so much meanwhile, if it is there.  Until the source is used again,
- * which joins the thread.
+ * Take meanwhile what is there, until so many bytes are in stock.  Until the
+ * source is used again, which joins the thread.
  */
 void
-ki_source_take_ahead(KiSource *source, int most, int64 most_bytes)
+ki_source_take_ahead(KiSource *source, int64 most_bytes)
 {
-	KiStock    *stock = &source->stock;
 	KiAhead    *ahead;
 
 	ki_source_join(source);
 	if (source->barrier.kind != KI_BARRIER_NONE)
 		return;
-	stock->ntaken -= stock->next_taken;
-	memmove(stock->taken, stock->taken + stock->next_taken,
-			sizeof(KiTaken) * stock->ntaken);
-	stock->next_taken = 0;
-	most = Min(most, MOST_AHEAD);
-	/* what was polled before may come on top */
-	ki_stock_reserve(source, Max(most - stock->ntaken, 0) + KI_TAKE_MAX);
 	if (source->ahead == NULL)
 		source->ahead = start_thread(source);
 	ahead = source->ahead;
 	if (ahead == NULL)
 		return;
 	pthread_mutex_lock(&ahead->lock);
-	ahead->most = most;
+	ahead->is_busy = true;
 	ahead->most_bytes = most_bytes;
 	ahead->is_joined = false;
 	pthread_cond_broadcast(&ahead->changed);
@@ -151,7 +144,7 @@ ki_source_join(KiSource *source)
 		return;
 	pthread_mutex_lock(&ahead->lock);
 	ahead->is_joined = true;
-	while (ahead->most > 0)
+	while (ahead->is_busy)
 		pthread_cond_wait(&ahead->changed, &ahead->lock);
 	pthread_mutex_unlock(&ahead->lock);
 }

@@ -3,12 +3,13 @@
  *	  The memory that messages are copied into (floor 2).
  *
  * A chunk has many small messages, or one that is larger.  It goes when the
- * source and all arrays of messages have left it.  Some are kept for the next
- * batch until a source is closed or its array goes: to give memory back to the kernel, and to
- * get it again a batch later, would cost as much as all copying.
+ * stock, all bundles and all arrays of messages have left it.  Some are kept
+ * for the next batch until a source is closed or its array goes: to give memory
+ * back to the kernel, and to get it again a batch later, would cost as much as
+ * all copying.
  *
  * Memory: of the C library's, and shared by threads; all of it is under one
- * lock, which is taken once per chunk and not per message.  Nothing of
+ * lock, which is taken once per bundle and not per message.  Nothing of
  * PostgreSQL is called here.
  */
 #include "postgres.h"

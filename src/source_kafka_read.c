@@ -19,10 +19,13 @@
 
 /* --- assignment --- */
 
+/* NULL: of none. */
 static KiReading *
-reading_of(KiSource *source, const KiTaken *taken)
+reading_of(KiSource *source, const KiLane *lane)
 {
-	return taken->reading < 0 ? NULL : &source->readings[taken->reading];
+	int			i = (int) (lane - source->stock.lanes);
+
+	return i < source->nreadings ? &source->readings[i] : NULL;
 }
 
 void
@@ -143,6 +146,7 @@ ki_source_assign(KiSource *source, const KiPosition *positions,
 		reading->last_crc = positions[i].last_crc;
 	}
 	index_readings(source);
+	ki_stock_make_lanes(source);
 	start_reading(source);
 }
 
@@ -333,18 +337,39 @@ compare_last(KiSource *source, KiReading *reading, const KiMessage *message)
 	reading->check_offset = -1;
 }
 
+/* The message as it lies in its chunk. */
+static void
+describe(const char *topic, int32 partition, const KiCopy *copy,
+		 KiMessage *message)
+{
+	bool		has_key = copy->key_len != KI_NO_BYTES;
+	bool		has_value = copy->value_len != KI_NO_BYTES;
+	const char *end = (const char *) copy + copy->size;
+
+	message->topic = topic;
+	message->partition = partition;
+	message->nheaders = copy->nheaders;
+	message->offset = copy->offset;
+	message->timestamp_ms = copy->timestamp_ms;
+	message->value_len = has_value ? copy->value_len : 0;
+	message->value = has_value ? end - message->value_len : NULL;
+	message->key_len = has_key ? copy->key_len : 0;
+	message->key = has_key ? end - message->value_len - message->key_len : NULL;
+	message->headers = copy->nheaders > 0 ? (const KiHeader *) (copy + 1) : NULL;
+}
+
 /* Take over one message into the batch, or not. */
 static void
-deliver(KiSource *source, const KiTaken *taken, KiHolding *holding)
+deliver(KiSource *source, KiReading *reading, const KiBundle *bundle,
+		KiHolding *holding)
 {
 	KiMessages *messages = &holding->messages;
 	KiMessage  *message = &messages->items[messages->count];
-	KiReading  *reading = reading_of(source, taken);
 
 	if (reading == NULL)
 		return;
-	*message = taken->message;
-	message->topic = topic_name(source, reading);
+	describe(topic_name(source, reading), reading->partition, bundle->copy,
+			 message);
 	if (reading->check_offset >= 0)
 		compare_last(source, reading, message);
 	if (message->offset < reading->next_offset ||
@@ -356,9 +381,9 @@ deliver(KiSource *source, const KiTaken *taken, KiHolding *holding)
 						"the headers of a message cannot be read");
 		return;
 	}
-	ki_holding_use(holding, taken->chunk);
+	ki_holding_use(holding, bundle->chunk);
 	ki_messages_add(messages);
-	messages->bytes += taken->bytes;
+	messages->bytes += bundle->copy->bytes;
 	reading->next_offset = message->offset + 1;
 	reading->end_offset = -1;
 }
@@ -404,24 +429,20 @@ consume_taken(KiSource *source, KiHolding *holding, int max_messages,
 {
 	KiStock    *stock = &source->stock;
 
-	while (stock->next_taken < stock->ntaken &&
+	while (stock->turn &&
 		   holding->messages.count < max_messages &&
 		   holding->messages.bytes < max_bytes &&
 		   source->barrier.kind == KI_BARRIER_NONE)
 	{
-		const KiTaken *taken = &stock->taken[stock->next_taken];
+		KiReading  *reading = reading_of(source, stock->turn);
+		const KiBundle *bundle = stock->turn->first;
+		rd_kafka_message_t *event = bundle->event;
 
-		if (taken->event)
-		{
-			stock->next_taken++;
-			take_event(source, reading_of(source, taken), taken->event);
-			continue;
-		}
-		if (unlikely(taken->chunk != stock->first_chunk))
-			ki_stock_pass_chunks(stock, taken->chunk);
-		deliver(source, taken, holding);
-		stock->bytes -= taken->bytes;
-		stock->next_taken++;
+		if (!event)
+			deliver(source, reading, bundle, holding);
+		ki_stock_pass(stock);
+		if (event)
+			take_event(source, reading, event);
 	}
 	if (source->barrier.kind != KI_BARRIER_NONE)
 		ki_source_drop_taken(source);
@@ -431,13 +452,9 @@ consume_taken(KiSource *source, KiHolding *holding, int max_messages,
 static bool
 take_messages(KiSource *source, int wanted, int64 wanted_bytes)
 {
-	KiStock    *stock = &source->stock;
-
-	stock->ntaken = stock->next_taken = 0;
 	if (!ki_stock_poll(source, wanted, wanted_bytes))
 		return false;
-	ki_stock_reserve(source, stock->nraw - stock->next_raw);
-	if (!ki_stock_copy(source) && stock->ntaken == 0)
+	if (!ki_stock_copy(source) && source->stock.count == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory"),
@@ -456,7 +473,7 @@ collect_some(KiSource *source, KiHolding *holding, int max_messages,
 {
 	int			before = holding->messages.count;
 
-	if (source->stock.next_taken >= source->stock.ntaken &&
+	if (source->stock.count == 0 &&
 		!take_messages(source, max_messages - before,
 					   max_bytes - holding->messages.bytes) &&
 		!source->is_doubtful)

@@ -9,16 +9,12 @@
  * it, costs half of what it costs later, and nothing of the library's is held
  * by a batch.
  *
- * Nothing of PostgreSQL is called here but ki_stock_reserve's allocation, for
- * a thread of its own may be taking (source_kafka_ahead.c).
- *
- * Memory: copies are in chunks (source_kafka_chunk.c), of which the source uses
- * those with messages that are not delivered yet, and the last one.
+ * Nothing of PostgreSQL is called here, for a thread of its own may be taking
+ * (source_kafka_ahead.c).
  */
 #include "postgres.h"
 
 #include "source_kafka.h"
-#include "utils/memutils.h"
 
 /* A share of the queue after whose taking the fetcher is woken. */
 #define WAKE_SHARE 4
@@ -47,27 +43,31 @@ find_topic(KiSource *source, rd_kafka_topic_t *handle)
 }
 
 /*
- * The partition a message, an end or an error is of; -1: none that is read.
+ * The lane of the partition a message, an end or an error is of, or that of
+ * what is of none that is read.
  * The library's topics live while their partitions are assigned, so comparing
  * the address is enough, and messages of one partition come in long runs.
  */
-static int
-find_reading(KiSource *source, const rd_kafka_message_t *raw)
+static KiLane *
+find_lane(KiSource *source, const rd_kafka_message_t *raw)
 {
 	const KiSourceTopic *topic;
 	int32		partition = raw->partition;
+	KiLane	   *lanes = source->stock.lanes;
+	KiLane	   *nobodys = &lanes[source->stock.nlanes - 1];
 
 	if (raw->rkt == NULL)
-		return -1;
+		return nobodys;
 	if (source->last_topic < 0 ||
 		source->topics[source->last_topic].seen != raw->rkt)
 		source->last_topic = find_topic(source, raw->rkt);
 	if (source->last_topic < 0)
-		return -1;
+		return nobodys;
 	topic = &source->topics[source->last_topic];
-	if (partition < 0 || partition >= topic->reading_limit)
-		return -1;
-	return topic->reading_of[partition];
+	if (partition < 0 || partition >= topic->reading_limit ||
+		topic->reading_of[partition] < 0)
+		return nobodys;
+	return &lanes[topic->reading_of[partition]];
 }
 
 /* --- headers --- */
@@ -129,18 +129,22 @@ has_no_headers(const rd_kafka_message_t *raw, const rd_kafka_message_t *next)
  */
 static rd_kafka_headers_t *
 ask_headers(const rd_kafka_message_t *raw, const rd_kafka_message_t *next,
-			KiMessage *message)
+			int *nheaders)
 {
 	rd_kafka_headers_t *headers = NULL;
 	rd_kafka_resp_err_t err;
 
+	*nheaders = 0;
 	if (next && has_no_headers(raw, next))
 		return NULL;
 	err = rd_kafka_message_headers(raw, &headers);
 	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		*nheaders = (int) rd_kafka_header_cnt(headers);
 		return headers;
+	}
 	if (err != RD_KAFKA_RESP_ERR__NOENT)
-		message->nheaders = -1;
+		*nheaders = -1;
 	return NULL;
 }
 
@@ -159,7 +163,7 @@ get_header(const rd_kafka_headers_t *headers, size_t i, KiHeader *header)
 	return true;
 }
 
-/* The room that copies of them take, their list aside. */
+/* The room that copies of them take. */
 static Size
 headers_len(const rd_kafka_headers_t *headers)
 {
@@ -167,7 +171,7 @@ headers_len(const rd_kafka_headers_t *headers)
 	Size		len = 0;
 
 	for (size_t i = 0; get_header(headers, i, &header); i++)
-		len += strlen(header.name) + 1 + header.value_len;
+		len += sizeof(KiHeader) + strlen(header.name) + 1 + header.value_len;
 	return len;
 }
 
@@ -186,10 +190,9 @@ copy_bytes(char **to, const void *bytes, Size len)
 }
 
 static void
-copy_headers(const rd_kafka_headers_t *headers, char **to, KiMessage *message)
+copy_headers(const rd_kafka_headers_t *headers, int count, char **to)
 {
 	KiHeader   *list = (KiHeader *) *to;
-	size_t		count = rd_kafka_header_cnt(headers);
 
 	*to += sizeof(KiHeader) * count;
 	for (size_t i = 0; get_header(headers, i, &list[i]); i++)
@@ -197,84 +200,48 @@ copy_headers(const rd_kafka_headers_t *headers, char **to, KiMessage *message)
 		list[i].name = copy_bytes(to, list[i].name, strlen(list[i].name) + 1);
 		list[i].value = copy_bytes(to, list[i].value, list[i].value_len);
 	}
-	message->headers = list;
-	message->nheaders = (int) count;
 }
 
-/*
- * Room in the last chunk, or in a new one, then with what is left of the last
- * one in *wasted.  NULL: no memory.
- */
-static char *
-make_room(KiStock *stock, Size size, Size *wasted)
-{
-	KiChunk    *chunk = stock->last_chunk;
-	char	   *room;
-
-	size = MAXALIGN(size);
-	*wasted = 0;
-	if (unlikely(!chunk || chunk->size - chunk->used < size))
-	{
-		if (chunk)
-			*wasted = chunk->size - chunk->used;
-		chunk = ki_chunk_create(size);
-		if (!chunk)
-			return NULL;
-		if (stock->last_chunk)
-			stock->last_chunk->next = chunk;
-		else
-			stock->first_chunk = chunk;
-		stock->last_chunk = chunk;
-	}
-	room = chunk->bytes + chunk->used;
-	chunk->used += size;
-	return room;
-}
-
-static void
-describe(const rd_kafka_message_t *raw, KiMessage *message)
+static int64
+timestamp_of(const rd_kafka_message_t *raw)
 {
 	rd_kafka_timestamp_type_t type;
+	int64		timestamp_ms = rd_kafka_message_timestamp(raw, &type);
 
-	message->topic = NULL;
-	message->partition = raw->partition;
-	message->nheaders = 0;
-	message->offset = raw->offset;
-	message->timestamp_ms = rd_kafka_message_timestamp(raw, &type);
-	if (type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE)
-		message->timestamp_ms = -1;
-	message->key_len = raw->key ? raw->key_len : 0;
-	message->value_len = raw->payload ? raw->len : 0;
-	message->headers = NULL;
+	return type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE ? -1 : timestamp_ms;
 }
 
 /* False: no memory. */
 static bool
-copy_message(KiStock *stock, const rd_kafka_message_t *raw,
-			 const rd_kafka_message_t *next, KiTaken *taken)
+copy_message(KiStock *stock, KiLane *lane, const rd_kafka_message_t *raw,
+			 const rd_kafka_message_t *next)
 {
-	KiMessage  *message = &taken->message;
-	rd_kafka_headers_t *headers;
-	Size		size;
+	Size		key_len = raw->key ? raw->key_len : 0;
+	Size		value_len = raw->payload ? raw->len : 0;
+	Size		size = key_len + value_len;
 	Size		wasted;
+	int			nheaders;
+	rd_kafka_headers_t *headers = ask_headers(raw, next, &nheaders);
+	KiCopy	   *copy;
 	char	   *to;
 
-	describe(raw, message);
-	headers = ask_headers(raw, next, message);
-	size = message->key_len + message->value_len;
 	if (headers)
-		size += sizeof(KiHeader) * rd_kafka_header_cnt(headers) +
-			headers_len(headers);
-	to = make_room(stock, size, &wasted);
-	if (!to)
+		size += headers_len(headers);
+	copy = ki_stock_add(stock, lane, sizeof(KiCopy) + size, &wasted);
+	if (!copy)
 		return false;
+	copy->offset = raw->offset;
+	copy->timestamp_ms = timestamp_of(raw);
+	copy->bytes = (uint32) Min(size + wasted + MESSAGE_OVERHEAD, PG_UINT32_MAX);
+	copy->nheaders = nheaders;
+	copy->key_len = raw->key ? (uint32) key_len : KI_NO_BYTES;
+	copy->value_len = raw->payload ? (uint32) value_len : KI_NO_BYTES;
+	to = (char *) (copy + 1);
 	if (headers)
-		copy_headers(headers, &to, message);
-	message->key = copy_bytes(&to, raw->key, message->key_len);
-	message->value = copy_bytes(&to, raw->payload, message->value_len);
-	taken->chunk = stock->last_chunk;
-	taken->bytes = (uint32) Min(size + wasted + MESSAGE_OVERHEAD, PG_UINT32_MAX);
-	stock->bytes += taken->bytes;
+		copy_headers(headers, nheaders, &to);
+	copy_bytes(&to, raw->key, key_len);
+	copy_bytes(&to, raw->payload, value_len);
+	stock->bytes += copy->bytes;
 	stock->eaten_bytes += raw->len;
 	return true;
 }
@@ -313,21 +280,6 @@ wake_fetcher(KiSource *source)
 	rd_kafka_topic_partition_list_destroy(list);
 }
 
-/* Have the list of what was taken grow by so many, so that copying need not. */
-void
-ki_stock_reserve(KiSource *source, int more)
-{
-	KiStock    *stock = &source->stock;
-	int			needed = stock->ntaken + more;
-
-	if (stock->max_taken >= needed)
-		return;
-	stock->taken = stock->taken ?
-		repalloc_huge(stock->taken, sizeof(KiTaken) * needed) :
-		MemoryContextAllocHuge(source->context, sizeof(KiTaken) * needed);
-	stock->max_taken = needed;
-}
-
 /*
  * Have something to copy, if there is anything: at most so many messages more,
  * not more than KI_TAKE_MAX, and about so many bytes, to go by the last ones.
@@ -351,8 +303,8 @@ ki_stock_poll(KiSource *source, int most, int64 most_bytes)
 }
 
 /*
- * Copy what was polled, for which there must be room in the list, and give it
- * back; errors and ends are kept.  False: no memory for all of it.
+ * Copy what was polled and give it back; errors and ends are kept.  False: no
+ * memory for all of it.
  */
 bool
 ki_stock_copy(KiSource *source)
@@ -365,50 +317,22 @@ ki_stock_copy(KiSource *source)
 		rd_kafka_message_t *raw = stock->raw[stock->next_raw];
 		const rd_kafka_message_t *next = stock->next_raw + 1 < stock->nraw ?
 		stock->raw[stock->next_raw + 1] : NULL;
-		KiTaken    *taken = &stock->taken[stock->ntaken];
+		KiLane	   *lane = find_lane(source, raw);
 
-		taken->reading = find_reading(source, raw);
-		taken->event = raw;
-		if (raw->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		if (raw->err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
-			if (!copy_message(stock, raw, next, taken))
+			if (!ki_stock_add_event(stock, lane, raw))
 				return false;
-			taken->event = NULL;
+		}
+		else
+		{
+			if (!copy_message(stock, lane, raw, next))
+				return false;
 			rd_kafka_message_destroy(raw);
 		}
 		stock->next_raw++;
-		stock->ntaken++;
 	}
 	stock->average = (stock->bytes - before) / stock->nraw;
 	wake_fetcher(source);
 	return true;
-}
-
-/* Leave the chunks before this one; NULL: all of them. */
-void
-ki_stock_pass_chunks(KiStock *stock, const KiChunk *until)
-{
-	while (stock->first_chunk != until)
-	{
-		KiChunk    *chunk = stock->first_chunk;
-
-		stock->first_chunk = chunk->next;
-		if (!stock->first_chunk)
-			stock->last_chunk = NULL;
-		ki_chunk_leave(chunk);
-	}
-}
-
-/* Nothing of it will be delivered. */
-void
-ki_stock_clear(KiStock *stock)
-{
-	for (; stock->next_taken < stock->ntaken; stock->next_taken++)
-		if (stock->taken[stock->next_taken].event)
-			rd_kafka_message_destroy(stock->taken[stock->next_taken].event);
-	while (stock->next_raw < stock->nraw)
-		rd_kafka_message_destroy(stock->raw[stock->next_raw++]);
-	ki_stock_pass_chunks(stock, NULL);
-	stock->ntaken = stock->next_taken = 0;
-	stock->bytes = 0;
 }

@@ -3,7 +3,7 @@
  *	  Messages on their way from the library's queue to a batch, shared by the
  *	  files source_kafka*.c alone (floor 2).
  *
- * They are copied into chunks, which the source uses until they are delivered,
+ * They are copied into chunks, which the stock uses until they are delivered,
  * and then the array of messages they were delivered to.
  */
 #ifndef KI_SOURCE_KAFKA_TAKE_H
@@ -15,42 +15,74 @@
 
 #define KI_TAKE_MAX 1000		/* messages taken in one go */
 
+/* The length of bytes that are not there. */
+#define KI_NO_BYTES PG_UINT32_MAX
+
 /* A piece of the C library's memory, since a thread may fill it. */
 typedef struct KiChunk
 {
-	struct KiChunk *next;		/* the source's next one */
-	int			nusers;			/* the source, and arrays of messages */
+	struct KiChunk *next;		/* the next spare one */
+	int			nusers;			/* the stock, bundles, and arrays of messages */
 	Size		size;			/* bytes */
 	Size		used;
 	char		bytes[FLEXIBLE_ARRAY_MEMBER];
 } KiChunk;
 
-/* What is not delivered yet. */
-typedef struct KiTaken
+/*
+ * A message as it lies in a chunk: behind this its list of headers with what
+ * that points to, its key and its value.
+ */
+typedef struct KiCopy
 {
-	KiMessage	message;		/* in the chunk, its topic aside */
-	KiChunk    *chunk;
-	rd_kafka_message_t *event;	/* an error or an end, still the library's;
-								 * NULL: a message */
-	int			reading;		/* number in source->readings; -1: of none */
+	int64		offset;
+	int64		timestamp_ms;	/* -1: none */
+	Size		size;			/* bytes with all that is behind it */
 	uint32		bytes;			/* as a batch counts them */
-} KiTaken;
+	int			nheaders;		/* -1: they cannot be read */
+	uint32		key_len;		/* bytes; KI_NO_BYTES: NULL */
+	uint32		value_len;		/* likewise */
+} KiCopy;
 
+/* Messages of one partition that came one after the other, or an event. */
+typedef struct KiBundle
+{
+	struct KiBundle *next;		/* of the same lane */
+	KiChunk    *chunk;			/* in which it lies with its messages */
+	rd_kafka_message_t *event;	/* an error or an end, still the library's;
+								 * NULL: messages */
+	const KiCopy *copy;			/* the next message to deliver */
+	int			count;			/* of messages to deliver */
+} KiBundle;
+
+/* What is there of one partition, in order. */
+typedef struct KiLane
+{
+	KiBundle   *first;			/* NULL: nothing */
+	KiBundle   *last;
+	struct KiLane *next;		/* whose turn is after this one's */
+	int64		time_ms;		/* of the last message delivered; -1: none */
+} KiLane;
+
+/* What was taken and is not delivered yet. */
 typedef struct KiStock
 {
 	rd_kafka_message_t *raw[KI_TAKE_MAX];	/* from next_raw on still the
 											 * library's */
 	int			nraw;
 	int			next_raw;
-	KiTaken    *taken;
-	int			ntaken;
-	int			next_taken;
-	int			max_taken;		/* allocated length of taken */
-	int64		bytes;			/* of taken, from next_taken on */
+	KiLane	   *lanes;			/* one a reading, and one for what is of none */
+	int			nlanes;
+	KiLane	   *turn;			/* those with something in them, in turns */
+	KiLane	   *last_turn;
+	int			in_turn;		/* messages delivered in this turn */
+	KiLane	   *furthest;		/* in time, when its last turn ended */
+	int			count;			/* of messages and events */
+	int64		bytes;			/* of messages, as a batch counts them */
 	int64		average;		/* of the bytes of the messages polled last;
 								 * 0: none were */
-	KiChunk    *first_chunk;	/* of what is not delivered yet */
-	KiChunk    *last_chunk;		/* being filled; NULL: none */
+	KiChunk    *chunk;			/* being filled; NULL: none */
+	KiLane	   *open_lane;		/* whose last bundle ends where the chunk is
+								 * filled to; NULL: nobody's */
 	int64		eaten_bytes;	/* since the fetcher was last woken */
 	int			eaten_messages;
 } KiStock;
@@ -74,12 +106,18 @@ extern void ki_chunk_forget_spare(void);
 extern void ki_holding_use(KiHolding *holding, KiChunk *chunk);
 extern void ki_messages_add(KiMessages *messages);
 
+/* source_kafka_stock.c */
+extern void ki_stock_make_lanes(KiSource *source);
+extern KiCopy *ki_stock_add(KiStock *stock, KiLane *lane, Size size,
+							Size *wasted);
+extern bool ki_stock_add_event(KiStock *stock, KiLane *lane,
+							   rd_kafka_message_t *event);
+extern void ki_stock_pass(KiStock *stock);
+extern void ki_stock_clear(KiStock *stock);
+
 /* source_kafka_take.c */
-extern void ki_stock_reserve(KiSource *source, int more);
 extern bool ki_stock_poll(KiSource *source, int most, int64 most_bytes);
 extern bool ki_stock_copy(KiSource *source);
-extern void ki_stock_pass_chunks(KiStock *stock, const KiChunk *until);
-extern void ki_stock_clear(KiStock *stock);
 
 /* source_kafka_ahead.c */
 extern void ki_source_end_thread(KiSource *source);

@@ -1,6 +1,7 @@
 # How messages come from the client library into batches: they are copied with
 # their headers, taken ahead in a thread while a batch is applied, and from all
-# partitions in turns; what was taken ahead is dropped when the position moves.
+# partitions in turns, side by side in time; what was taken ahead is dropped when
+# the position moves.
 
 use strict;
 use warnings;
@@ -117,6 +118,46 @@ is(query(q{SELECT sum(next_offset), count(*) FROM kafka_ingest.partition_status 
 query(q{SELECT kafka_ingest.resume('six')});
 $node->wait_for_position_sum('six', 6 * $each);
 is(query('SELECT count(*), count(DISTINCT n) FROM six'), join('|', (6 * $each) x 2), 'until every message is there');
+
+# Two partitions of 20,000 messages, in order of partition as they come from the
+# broker, whose times go on by so many milliseconds a message. What is loaded,
+# while both have a backlog and once both are at hand, per batch: how many batches,
+# messages of partition 1, and how far apart the partitions are in time.
+sub turns
+{
+	my ($name, @clocks) = @_;
+	my $all = 20_000;
+	my $two = $kafka->create_topic($name, partitions => 2, config => { 'retention.ms' => -1 });
+	foreach my $partition (0, 1)
+	{
+		my ($start, $step) = @{ $clocks[$partition] };
+		$kafka->produce_messages($two,
+			map { { partition => $partition, value => qq({"n":$_}), timestamp => $start + $_ * $step } } 1 .. $all);
+	}
+	query(qq{CREATE TABLE $name (n int, _partition int, _timestamp timestamptz);
+		CREATE TRIGGER slow AFTER INSERT ON $name FOR EACH STATEMENT EXECUTE FUNCTION slow();
+		SELECT kafka_ingest.create_pipeline('$name', topic => '$two', target => '$name', batch_max_messages => 1000)});
+	$node->wait_for_position_sum($name, 2 * $all);
+	is( query(qq{SELECT count(*), count(DISTINCT (_partition, n)), count(*) FILTER (WHERE n <= before) FROM
+			(SELECT *, lag(n) OVER (PARTITION BY _partition ORDER BY ctid) AS before FROM $name) rows}),
+		join('|', (2 * $all) x 2, 0), "$name: every message once, those of a partition in order");
+	return split /\|/, query(qq{SELECT count(*), sum(second), max(apart) FROM
+		(SELECT row_number() OVER (ORDER BY min(ctid)) AS i, max(n) AS n, count(*) FILTER (WHERE _partition = 1) AS second,
+			abs(extract(epoch FROM max(_timestamp) FILTER (WHERE _partition = 0) - max(_timestamp) FILTER (WHERE _partition = 1))) AS apart
+		FROM $name GROUP BY xmin) batches WHERE i BETWEEN 6 AND 20});
+}
+
+# the second one has a quarter of the messages a second
+my $start = 1_700_000_000_000;
+my ($batches, $second, $apart) = turns('sides', [ $start, 1 ], [ $start, 4 ]);
+is($batches, 15, 'sides: batches looked at');
+cmp_ok($apart, '<', 2, "sides: partitions are never more than $apart s apart, of 20 s and 80 s");
+ok($second > 2000 && $second < 4000, "sides: a fifth of the messages is the second partition's ($second of 15000)");
+
+# one that is a year behind is preferred, but does not have all turns
+($batches, $second) = turns('behind', [ $start - 365 * 86400 * 1000, 1 ], [ $start, 1 ]);
+is($batches, 15, 'behind: batches looked at');
+ok($second > 1000 && $second < 3000, "behind: the partition that is ahead has short turns ($second of 15000)");
 
 $node->stop;
 done_testing();
