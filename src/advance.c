@@ -2,7 +2,7 @@
  * advance.c
  *	  How far a batch moves the positions.
  *
- * Looked at by runs, since messages of one partition come in long ones.
+ * Looked at by runs: many messages of one partition come one after the other.
  */
 #include "postgres.h"
 

@@ -36,7 +36,7 @@ typedef struct KiAhead
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool		is_busy;		/* the stock is the thread's */
-	int64		most_bytes;		/* in stock, as a batch counts them */
+	int64		most_bytes;		/* in stock, and in a batch, as it counts them */
 	bool		is_joined;		/* it is to become idle */
 	bool		is_ending;
 } KiAhead;
@@ -60,7 +60,7 @@ take_ahead(KiAhead *ahead)
 	KiStock    *stock = &source->stock;
 
 	while (stock->count < MOST_AHEAD && stock->bytes < ahead->most_bytes &&
-		   is_wanted(ahead))
+		   ki_chunk_bytes() < 2 * ahead->most_bytes && is_wanted(ahead))
 		if (!ki_stock_poll(source, MOST_AHEAD - stock->count,
 						   ahead->most_bytes - stock->bytes) ||
 			!ki_stock_copy(source))
@@ -134,7 +134,7 @@ ki_source_take_ahead(KiSource *source, int64 most_bytes)
 	pthread_mutex_unlock(&ahead->lock);
 }
 
-/* What was taken ahead is ours again, in a millisecond.  Raises nothing. */
+/* What was taken ahead is ours again, when what was polled last is copied.  Raises nothing. */
 void
 ki_source_join(KiSource *source)
 {

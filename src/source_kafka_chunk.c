@@ -2,14 +2,14 @@
  * source_kafka_chunk.c
  *	  The memory that messages are copied into (floor 2).
  *
- * A chunk has many small messages, or one that is larger.  It goes when the
+ * A chunk has many small messages, or one that is large.  It goes when the
  * stock, all bundles and all arrays of messages have left it.  Some are kept
  * for the next batch until a source is closed or its array goes: to give memory
  * back to the kernel, and to get it again a batch later, would cost as much as
  * all copying.
  *
  * Memory: of the C library's, and shared by threads; all of it is under one
- * lock, which is taken once per bundle and not per message.  Nothing of
+ * lock, which is taken for bundles of messages and not for each.  Nothing of
  * PostgreSQL is called here.
  */
 #include "postgres.h"
@@ -18,29 +18,25 @@
 
 #include "source_kafka.h"
 
-/* With its head not more than the C library takes from its heap. */
-#define CHUNK_SIZE (Size) (120 * 1024)
-
-/* As much as two batches of small messages take, or 4 MB. */
+/* As much as four batches of small messages take, or 4 MB. */
 #define MOST_SPARE 32
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static KiChunk *spare = NULL;
 static int	nspare = 0;
+static int64 bytes_in_use = 0;
 
+/* The next spare one is in use; NULL: there is none. */
 static KiChunk *
 take_spare(void)
 {
-	KiChunk    *chunk;
+	KiChunk    *chunk = spare;
 
-	pthread_mutex_lock(&lock);
-	chunk = spare;
 	if (chunk)
 	{
 		spare = chunk->next;
 		nspare--;
 	}
-	pthread_mutex_unlock(&lock);
 	return chunk;
 }
 
@@ -50,13 +46,20 @@ ki_chunk_create(Size size)
 {
 	KiChunk    *chunk = NULL;
 
-	size = Max(size, CHUNK_SIZE);
-	if (size == CHUNK_SIZE)
+	pthread_mutex_lock(&lock);
+	if (size == KI_CHUNK_SIZE)
 		chunk = take_spare();
+	bytes_in_use += size;
+	pthread_mutex_unlock(&lock);
 	if (chunk == NULL)
 		chunk = malloc(offsetof(KiChunk, bytes) + size);
 	if (chunk == NULL)
+	{
+		pthread_mutex_lock(&lock);
+		bytes_in_use -= size;
+		pthread_mutex_unlock(&lock);
 		return NULL;
+	}
 	chunk->next = NULL;
 	chunk->nusers = 1;
 	chunk->size = size;
@@ -78,12 +81,16 @@ ki_chunk_leave(KiChunk *chunk)
 	pthread_mutex_lock(&lock);
 	if (--chunk->nusers > 0)
 		chunk = NULL;
-	else if (chunk->size == CHUNK_SIZE && nspare < MOST_SPARE)
+	else
 	{
-		chunk->next = spare;
-		spare = chunk;
-		nspare++;
-		chunk = NULL;
+		bytes_in_use -= chunk->size;
+		if (chunk->size == KI_CHUNK_SIZE && nspare < MOST_SPARE)
+		{
+			chunk->next = spare;
+			spare = chunk;
+			nspare++;
+			chunk = NULL;
+		}
 	}
 	pthread_mutex_unlock(&lock);
 	free(chunk);
@@ -92,8 +99,30 @@ ki_chunk_leave(KiChunk *chunk)
 void
 ki_chunk_forget_spare(void)
 {
-	KiChunk    *chunk;
+	for (;;)
+	{
+		KiChunk    *chunk;
 
-	while ((chunk = take_spare()) != NULL)
+		pthread_mutex_lock(&lock);
+		chunk = take_spare();
+		pthread_mutex_unlock(&lock);
+		if (chunk == NULL)
+			break;
 		free(chunk);
+	}
+}
+
+/*
+ * What all chunks in use take: one stays as long as any of its messages, which
+ * may be another partition's, is somewhere.
+ */
+int64
+ki_chunk_bytes(void)
+{
+	int64		bytes;
+
+	pthread_mutex_lock(&lock);
+	bytes = bytes_in_use;
+	pthread_mutex_unlock(&lock);
+	return bytes;
 }

@@ -58,7 +58,7 @@ ki_messages_create(int max_messages)
 	return &holding->messages;
 }
 
-/* The array is about to hold a message of this chunk; they come in order. */
+/* The array is about to hold a message of this chunk, maybe as before. */
 void
 ki_holding_use(KiHolding *holding, KiChunk *chunk)
 {

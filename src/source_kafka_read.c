@@ -3,10 +3,11 @@
  *	  Reading: which partitions from where, the messages, and what stands in
  *	  their way (floor 2).
  *
- * Everything of the assigned partitions comes through one queue in order:
- * messages, the ends of partitions, and errors.  An error that may hide
- * messages is a barrier; nothing after it is delivered, of no partition, since
- * the library would read on behind it as if it were a hole.
+ * Everything of the assigned partitions comes through one queue: messages, the
+ * ends of partitions, and errors, of each partition in order.  An error that
+ * may hide messages is a barrier: once it is met in the turn of its partition,
+ * nothing more is delivered, of no partition, since the library would read on
+ * behind it as if it were a hole.
  *
  * Memory: errors and ends are the library's and are destroyed here; messages
  * were copied when they were taken.

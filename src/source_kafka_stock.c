@@ -3,12 +3,12 @@
  *	  What was taken and is not delivered yet, and whose turn it is (floor 2).
  *
  * Messages come from the library in long stretches of one partition: a record
- * set may be a second of it.  They are delivered in short turns, as far as the
- * timestamps of the partitions go side by side, so that a batch has messages of
- * the same time, and their keys, if these grow with time, meet in the same
- * pages of an index.  A partition that is behind has longer turns, but nobody
- * ever waits for more than one turn of each other one, and nobody waits for
- * messages that are not there.
+ * set may be a second of it.  They are delivered in short turns, so that a
+ * batch has messages of the same time, and their keys, if these grow with time,
+ * meet in the same pages of an index.  A partition whose last message is older
+ * than those of most others has turns twice as long, and so comes up with them;
+ * a partition that much has gathered of has longer ones.  Every partition that
+ * anything is there of has a turn in each round.
  *
  * Nothing of PostgreSQL is called here but ki_stock_make_lanes's allocation,
  * for a thread of its own may be taking (source_kafka_ahead.c).
@@ -21,9 +21,12 @@
 #include "source_kafka.h"
 #include "utils/memutils.h"
 
-/* Messages in one turn, at least if they are there, and at most. */
-#define TURN_FEWEST 128
-#define TURN_MOST 1024
+/* Messages in a turn, and in one of a lane that most others are ahead of. */
+#define TURN_AHEAD 64
+#define TURN_BEHIND 128
+
+/* A lane with very much has a turn of this part of it. */
+#define TURN_PART 16
 
 /* --- lanes --- */
 
@@ -32,17 +35,17 @@ void
 ki_stock_make_lanes(KiSource *source)
 {
 	KiStock    *stock = &source->stock;
+	int			nlanes = source->nreadings + 1;
+	KiLane	   *lanes = MemoryContextAllocZero(source->context,
+											   sizeof(KiLane) * nlanes);
 
-	Assert(stock->count == 0);
+	Assert(stock->count == 0 && stock->turn == NULL);
+	for (int i = 0; i < nlanes; i++)
+		lanes[i].time_ms = -1;
 	if (stock->lanes)
 		pfree(stock->lanes);
-	stock->lanes = NULL;
-	stock->nlanes = source->nreadings + 1;
-	stock->lanes = MemoryContextAllocZero(source->context,
-										  sizeof(KiLane) * stock->nlanes);
-	for (int i = 0; i < stock->nlanes; i++)
-		stock->lanes[i].time_ms = -1;
-	stock->furthest = &stock->lanes[0];
+	stock->lanes = lanes;
+	stock->nlanes = nlanes;
 }
 
 /* This lane's turn is after all others'. */
@@ -58,62 +61,76 @@ wait_for_turn(KiStock *stock, KiLane *lane)
 }
 
 /*
- * One message from the future matters until its own partition's next turn has
- * ended.
+ * How many messages the first lane may deliver now.  Much is more than half of
+ * the stock among four lanes, three times an even part among many.
  */
+static int
+turn_length(const KiStock *stock)
+{
+	const KiLane *lane = stock->turn;
+	int64		nlanes = 0;
+	int64		nahead = 0;
+
+	for (const KiLane *other = lane; other; other = other->next)
+	{
+		nahead += other->time_ms > lane->time_ms;
+		nlanes++;
+	}
+	if (nlanes > 1 && lane->count * (nlanes + 2) > stock->count * INT64CONST(3))
+		return Max(lane->count / TURN_PART, TURN_BEHIND);
+	return 2 * nahead > nlanes - 1 ? TURN_BEHIND : TURN_AHEAD;
+}
+
 static void
 end_turn(KiStock *stock)
 {
 	KiLane	   *lane = stock->turn;
 
-	if (lane->time_ms > stock->furthest->time_ms)
-		stock->furthest = lane;
-	stock->in_turn = 0;
 	stock->turn = lane->next;
 	if (lane->first)
 		wait_for_turn(stock, lane);
+	stock->left_in_turn = 0;
 }
 
 /* --- taking --- */
 
 /*
- * Have room for so many bytes in the chunk, or in a new one, then with what is
- * left of the last one in *wasted.  False: no memory.
+ * A chunk with room for so many bytes and one user more: the one being filled,
+ * or a new one that takes its place.  What is large has one of its own, which
+ * goes with it.  NULL: no memory.
  */
-static bool
-make_room(KiStock *stock, Size size, Size *wasted)
+static KiChunk *
+find_chunk(KiStock *stock, Size size)
 {
 	KiChunk    *chunk = stock->chunk;
 
-	*wasted = 0;
-	if (likely(chunk && chunk->size - chunk->used >= size))
-		return true;
-	if (chunk)
-		*wasted = chunk->size - chunk->used;
-	chunk = ki_chunk_create(size);
-	if (!chunk)
-		return false;
-	if (stock->chunk)
-		ki_chunk_leave(stock->chunk);
-	stock->chunk = chunk;
-	stock->open_lane = NULL;
-	return true;
+	if (size > KI_CHUNK_SIZE / 4)
+		return ki_chunk_create(size);
+	if (!chunk || chunk->size - chunk->used < size)
+	{
+		chunk = ki_chunk_create(KI_CHUNK_SIZE);
+		if (!chunk)
+			return NULL;
+		if (stock->chunk)
+			ki_chunk_leave(stock->chunk);
+		stock->chunk = chunk;
+	}
+	ki_chunk_use(chunk);
+	return chunk;
 }
 
 /* An empty bundle at the lane's end, with room for so many bytes behind it. */
 static KiBundle *
-begin_bundle(KiStock *stock, KiLane *lane, Size size, Size *wasted)
+begin_bundle(KiStock *stock, KiLane *lane, Size size)
 {
 	Size		own = MAXALIGN(sizeof(KiBundle));
-	KiChunk    *chunk;
+	KiChunk    *chunk = find_chunk(stock, own + size);
 	KiBundle   *bundle;
 
-	if (!make_room(stock, own + size, wasted))
+	if (!chunk)
 		return NULL;
-	chunk = stock->chunk;
 	bundle = (KiBundle *) (chunk->bytes + chunk->used);
 	chunk->used += own;
-	ki_chunk_use(chunk);
 	bundle->next = NULL;
 	bundle->chunk = chunk;
 	bundle->event = NULL;
@@ -127,7 +144,8 @@ begin_bundle(KiStock *stock, KiLane *lane, Size size, Size *wasted)
 		wait_for_turn(stock, lane);
 	}
 	lane->last = bundle;
-	stock->count++;
+	/* it is at the end of what is filled of its chunk */
+	stock->open_lane = chunk == stock->chunk ? lane : NULL;
 	return bundle;
 }
 
@@ -136,23 +154,24 @@ begin_bundle(KiStock *stock, KiLane *lane, Size size, Size *wasted)
  * filled in; NULL: no memory.
  */
 KiCopy *
-ki_stock_add(KiStock *stock, KiLane *lane, Size size, Size *wasted)
+ki_stock_add(KiStock *stock, KiLane *lane, Size size)
 {
 	Size		needed = MAXALIGN(size);
 	KiChunk    *chunk = stock->chunk;
+	KiBundle   *bundle;
 	KiCopy	   *copy;
 
-	*wasted = 0;
 	if (stock->open_lane == lane && chunk->size - chunk->used >= needed)
-		stock->count++;
-	else if (!begin_bundle(stock, lane, needed, wasted))
+		bundle = lane->last;
+	else if ((bundle = begin_bundle(stock, lane, needed)) == NULL)
 		return NULL;
-	stock->open_lane = lane;
-	chunk = stock->chunk;
+	chunk = bundle->chunk;
 	copy = (KiCopy *) (chunk->bytes + chunk->used);
 	copy->size = size;
 	chunk->used += needed;
-	lane->last->count++;
+	bundle->count++;
+	lane->count++;
+	stock->count++;
 	return copy;
 }
 
@@ -160,13 +179,14 @@ ki_stock_add(KiStock *stock, KiLane *lane, Size size, Size *wasted)
 bool
 ki_stock_add_event(KiStock *stock, KiLane *lane, rd_kafka_message_t *event)
 {
-	Size		wasted;
-	KiBundle   *bundle = begin_bundle(stock, lane, 0, &wasted);
+	KiBundle   *bundle = begin_bundle(stock, lane, 0);
 
 	if (!bundle)
 		return false;
 	bundle->event = event;
 	stock->open_lane = NULL;
+	lane->count++;
+	stock->count++;
 	return true;
 }
 
@@ -191,8 +211,11 @@ ki_stock_pass(KiStock *stock)
 	KiBundle   *bundle = lane->first;
 	const KiCopy *copy = bundle->copy;
 
+	if (stock->left_in_turn == 0)
+		stock->left_in_turn = turn_length(stock);
+	stock->left_in_turn--;
 	stock->count--;
-	stock->in_turn++;
+	lane->count--;
 	if (!bundle->event)
 	{
 		stock->bytes -= copy->bytes;
@@ -202,8 +225,7 @@ ki_stock_pass(KiStock *stock)
 	}
 	if (bundle->count == 0)
 		leave_bundle(stock, lane);
-	if (!lane->first || stock->in_turn >= TURN_MOST ||
-		(stock->in_turn >= TURN_FEWEST && lane->time_ms >= stock->furthest->time_ms))
+	if (!lane->first || stock->left_in_turn == 0)
 		end_turn(stock);
 }
 
@@ -219,7 +241,10 @@ ki_stock_clear(KiStock *stock)
 			rd_kafka_message_destroy(lane->first->event);
 		leave_bundle(stock, lane);
 		if (!lane->first)
+		{
+			lane->count = 0;
 			end_turn(stock);
+		}
 	}
 	while (stock->next_raw < stock->nraw)
 		rd_kafka_message_destroy(stock->raw[stock->next_raw++]);
@@ -227,7 +252,6 @@ ki_stock_clear(KiStock *stock)
 		ki_chunk_leave(stock->chunk);
 	stock->chunk = NULL;
 	stock->open_lane = NULL;
-	stock->in_turn = 0;
 	stock->count = 0;
 	stock->bytes = 0;
 }

@@ -219,7 +219,6 @@ copy_message(KiStock *stock, KiLane *lane, const rd_kafka_message_t *raw,
 	Size		key_len = raw->key ? raw->key_len : 0;
 	Size		value_len = raw->payload ? raw->len : 0;
 	Size		size = key_len + value_len;
-	Size		wasted;
 	int			nheaders;
 	rd_kafka_headers_t *headers = ask_headers(raw, next, &nheaders);
 	KiCopy	   *copy;
@@ -227,12 +226,12 @@ copy_message(KiStock *stock, KiLane *lane, const rd_kafka_message_t *raw,
 
 	if (headers)
 		size += headers_len(headers);
-	copy = ki_stock_add(stock, lane, sizeof(KiCopy) + size, &wasted);
+	copy = ki_stock_add(stock, lane, sizeof(KiCopy) + size);
 	if (!copy)
 		return false;
 	copy->offset = raw->offset;
 	copy->timestamp_ms = timestamp_of(raw);
-	copy->bytes = (uint32) Min(size + wasted + MESSAGE_OVERHEAD, PG_UINT32_MAX);
+	copy->bytes = (uint32) Min(size + MESSAGE_OVERHEAD, PG_UINT32_MAX);
 	copy->nheaders = nheaders;
 	copy->key_len = raw->key ? (uint32) key_len : KI_NO_BYTES;
 	copy->value_len = raw->payload ? (uint32) value_len : KI_NO_BYTES;
@@ -311,6 +310,7 @@ ki_stock_copy(KiSource *source)
 {
 	KiStock    *stock = &source->stock;
 	int64		before = stock->bytes;
+	int			first = stock->next_raw;
 
 	while (stock->next_raw < stock->nraw)
 	{
@@ -332,7 +332,7 @@ ki_stock_copy(KiSource *source)
 		}
 		stock->next_raw++;
 	}
-	stock->average = (stock->bytes - before) / stock->nraw;
+	stock->average = (stock->bytes - before) / (stock->nraw - first);
 	wake_fetcher(source);
 	return true;
 }

@@ -18,6 +18,9 @@
 /* The length of bytes that are not there. */
 #define KI_NO_BYTES PG_UINT32_MAX
 
+/* Of most chunks; with its head not more than the C library takes from its heap. */
+#define KI_CHUNK_SIZE (Size) (120 * 1024)
+
 /* A piece of the C library's memory, since a thread may fill it. */
 typedef struct KiChunk
 {
@@ -25,7 +28,7 @@ typedef struct KiChunk
 	int			nusers;			/* the stock, bundles, and arrays of messages */
 	Size		size;			/* bytes */
 	Size		used;
-	char		bytes[FLEXIBLE_ARRAY_MEMBER];
+	char		bytes[FLEXIBLE_ARRAY_MEMBER];	/* aligned */
 } KiChunk;
 
 /*
@@ -60,6 +63,7 @@ typedef struct KiLane
 	KiBundle   *first;			/* NULL: nothing */
 	KiBundle   *last;
 	struct KiLane *next;		/* whose turn is after this one's */
+	int			count;			/* of messages and events */
 	int64		time_ms;		/* of the last message delivered; -1: none */
 } KiLane;
 
@@ -74,14 +78,14 @@ typedef struct KiStock
 	int			nlanes;
 	KiLane	   *turn;			/* those with something in them, in turns */
 	KiLane	   *last_turn;
-	int			in_turn;		/* messages delivered in this turn */
-	KiLane	   *furthest;		/* in time, when its last turn ended */
+	int			left_in_turn;	/* to deliver of the first one; 0: its turn
+								 * has not begun */
 	int			count;			/* of messages and events */
 	int64		bytes;			/* of messages, as a batch counts them */
 	int64		average;		/* of the bytes of the messages polled last;
 								 * 0: none were */
 	KiChunk    *chunk;			/* being filled; NULL: none */
-	KiLane	   *open_lane;		/* whose last bundle ends where the chunk is
+	KiLane	   *open_lane;		/* whose last bundle ends where that chunk is
 								 * filled to; NULL: nobody's */
 	int64		eaten_bytes;	/* since the fetcher was last woken */
 	int			eaten_messages;
@@ -101,6 +105,7 @@ extern KiChunk *ki_chunk_create(Size size);
 extern void ki_chunk_use(KiChunk *chunk);
 extern void ki_chunk_leave(KiChunk *chunk);
 extern void ki_chunk_forget_spare(void);
+extern int64 ki_chunk_bytes(void);
 
 /* source_kafka_messages.c */
 extern void ki_holding_use(KiHolding *holding, KiChunk *chunk);
@@ -108,8 +113,7 @@ extern void ki_messages_add(KiMessages *messages);
 
 /* source_kafka_stock.c */
 extern void ki_stock_make_lanes(KiSource *source);
-extern KiCopy *ki_stock_add(KiStock *stock, KiLane *lane, Size size,
-							Size *wasted);
+extern KiCopy *ki_stock_add(KiStock *stock, KiLane *lane, Size size);
 extern bool ki_stock_add_event(KiStock *stock, KiLane *lane,
 							   rd_kafka_message_t *event);
 extern void ki_stock_pass(KiStock *stock);

@@ -1,4 +1,4 @@
-# kill -9 of the worker, 20 times over 200,000 messages into a table without any
+# kill -9 of the worker, 20 times over 800,000 messages into a table without any
 # index: none is missing, none is there twice.
 
 use strict;
@@ -12,7 +12,7 @@ use Test::More;
 
 my $kafka = KafkaBroker->shared();
 my $topic = $kafka->create_topic('kill9', partitions => 4);
-my $produced = $kafka->produce($topic, count => 400_000);
+my $produced = $kafka->produce($topic, count => 800_000);
 my $node = IngestCluster->new('main');
 my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => $produced, blows => 20);
 

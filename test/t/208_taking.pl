@@ -119,45 +119,55 @@ query(q{SELECT kafka_ingest.resume('six')});
 $node->wait_for_position_sum('six', 6 * $each);
 is(query('SELECT count(*), count(DISTINCT n) FROM six'), join('|', (6 * $each) x 2), 'until every message is there');
 
-# Two partitions of 20,000 messages, in order of partition as they come from the
-# broker, whose times go on by so many milliseconds a message. What is loaded,
-# while both have a backlog and once both are at hand, per batch: how many batches,
-# messages of partition 1, and how far apart the partitions are in time.
+# Partitions with a backlog, in order of partition as they come from the broker,
+# each with so many messages whose times begin somewhere and go on by so many
+# milliseconds. What is loaded in batches 6 to 20, when all are at hand: how many
+# batches, and a row of each with its messages by partition and the seconds between
+# the first two partitions.
 sub turns
 {
 	my ($name, @clocks) = @_;
-	my $all = 20_000;
-	my $two = $kafka->create_topic($name, partitions => 2, config => { 'retention.ms' => -1 });
-	foreach my $partition (0, 1)
+	my $topic = $kafka->create_topic($name, partitions => scalar @clocks, config => { 'retention.ms' => -1 });
+	my $all = 0;
+	foreach my $partition (0 .. $#clocks)
 	{
-		my ($start, $step) = @{ $clocks[$partition] };
-		$kafka->produce_messages($two,
-			map { { partition => $partition, value => qq({"n":$_}), timestamp => $start + $_ * $step } } 1 .. $all);
+		my ($count, $start, $step) = @{ $clocks[$partition] };
+		$kafka->produce_messages($topic,
+			map { { partition => $partition, value => qq({"n":$_}), timestamp => $start + $_ * $step } } 1 .. $count);
+		$all += $count;
 	}
 	query(qq{CREATE TABLE $name (n int, _partition int, _timestamp timestamptz);
 		CREATE TRIGGER slow AFTER INSERT ON $name FOR EACH STATEMENT EXECUTE FUNCTION slow();
-		SELECT kafka_ingest.create_pipeline('$name', topic => '$two', target => '$name', batch_max_messages => 1000)});
-	$node->wait_for_position_sum($name, 2 * $all);
+		SELECT kafka_ingest.create_pipeline('$name', topic => '$topic', target => '$name', batch_max_messages => 1000)});
+	$node->wait_for_position_sum($name, $all);
 	is( query(qq{SELECT count(*), count(DISTINCT (_partition, n)), count(*) FILTER (WHERE n <= before) FROM
 			(SELECT *, lag(n) OVER (PARTITION BY _partition ORDER BY ctid) AS before FROM $name) rows}),
-		join('|', (2 * $all) x 2, 0), "$name: every message once, those of a partition in order");
-	return split /\|/, query(qq{SELECT count(*), sum(second), max(apart) FROM
-		(SELECT row_number() OVER (ORDER BY min(ctid)) AS i, max(n) AS n, count(*) FILTER (WHERE _partition = 1) AS second,
-			abs(extract(epoch FROM max(_timestamp) FILTER (WHERE _partition = 0) - max(_timestamp) FILTER (WHERE _partition = 1))) AS apart
+		join('|', $all, $all, 0), "$name: every message once, those of a partition in order");
+	my $filter = 'FILTER (WHERE _partition =';
+	return split /\|/, query(qq{SELECT count(*), sum(a), sum(b), sum(c), max(apart) FROM
+		(SELECT row_number() OVER (ORDER BY min(ctid)) AS i, count(*) $filter 0) AS a, count(*) $filter 1) AS b, count(*) $filter 2) AS c,
+			abs(extract(epoch FROM max(_timestamp) $filter 0) - max(_timestamp) $filter 1))) AS apart
 		FROM $name GROUP BY xmin) batches WHERE i BETWEEN 6 AND 20});
 }
 
-# the second one has a quarter of the messages a second
-my $start = 1_700_000_000_000;
-my ($batches, $second, $apart) = turns('sides', [ $start, 1 ], [ $start, 4 ]);
+my $now = 1_700_000_000_000;
+my $year = 365 * 86400 * 1000;
+
+# the second one has two thirds of the messages a second; a third one is ahead of both
+my ($batches, $a, $b, $c, $apart) = turns('sides', [ 20_000, $now, 2 ], [ 20_000, $now, 3 ], [ 5000, $now + $year, 1 ]);
 is($batches, 15, 'sides: batches looked at');
-cmp_ok($apart, '<', 2, "sides: partitions are never more than $apart s apart, of 20 s and 80 s");
-ok($second > 2000 && $second < 4000, "sides: a fifth of the messages is the second partition's ($second of 15000)");
+cmp_ok($apart, '<', 3, "sides: the first two are never more than $apart s apart, of 40 s and 60 s");
+cmp_ok($a, '>', $b, "sides: the second one has shorter turns ($a, $b, $c of 15000)");
 
 # one that is a year behind is preferred, but does not have all turns
-($batches, $second) = turns('behind', [ $start - 365 * 86400 * 1000, 1 ], [ $start, 1 ]);
+($batches, $a, $b) = turns('behind', [ 20_000, $now - $year, 1 ], [ 20_000, $now, 1 ]);
 is($batches, 15, 'behind: batches looked at');
-ok($second > 1000 && $second < 3000, "behind: the partition that is ahead has short turns ($second of 15000)");
+ok($b > 4000 && $b < 6000, "behind: the partition that is ahead has turns half as long ($a, $b of 15000)");
+
+# one that most of what is at hand is of, has longer turns than the others
+($batches, $a, $b, $c) = turns('much', [ 40_000, $now, 0 ], [ 4000, $now, 0 ], [ 4000, $now, 0 ]);
+is($batches, 15, 'much: batches looked at');
+ok($a > 10_000 && $b > 300, "much: a partition with very much has long turns, and the others have some ($a, $b, $c of 15000)");
 
 $node->stop;
 done_testing();
