@@ -5,9 +5,9 @@
  * Messages come from the library in long stretches of one partition: a record
  * set may be a second of it.  They are delivered in short turns, so that a
  * batch has messages of the same time, and their keys, if these grow with time,
- * meet in the same pages of an index.  A partition whose last message is older
- * than those of most others has turns twice as long, and so comes up with them;
- * a partition that much has gathered of has longer ones.  Every partition that
+ * meet in the same pages of an index.  A partition that is behind another one in
+ * time, and of which there is enough to come up with it, has longer turns until
+ * it has; so does a partition that much has gathered of.  Every partition that
  * anything is there of has a turn in each round.
  *
  * Nothing of PostgreSQL is called here but ki_stock_make_lanes's allocation,
@@ -21,9 +21,9 @@
 #include "source_kafka.h"
 #include "utils/memutils.h"
 
-/* Messages in a turn, and in one of a lane that most others are ahead of. */
-#define TURN_AHEAD 64
-#define TURN_BEHIND 128
+/* Messages in a turn, and at most in one of a lane that is to come up. */
+#define TURN_FEWEST 128
+#define TURN_MOST 1024
 
 /* A lane with very much has a turn of this part of it. */
 #define TURN_PART 16
@@ -41,7 +41,7 @@ ki_stock_make_lanes(KiSource *source)
 
 	Assert(stock->count == 0 && stock->turn == NULL);
 	for (int i = 0; i < nlanes; i++)
-		lanes[i].time_ms = -1;
+		lanes[i].time_ms = lanes[i].newest_ms = -1;
 	if (stock->lanes)
 		pfree(stock->lanes);
 	stock->lanes = lanes;
@@ -61,24 +61,41 @@ wait_for_turn(KiStock *stock, KiLane *lane)
 }
 
 /*
- * How many messages the first lane may deliver now.  Much is more than half of
- * the stock among four lanes, three times an even part among many.
+ * How much the first lane may deliver now: until it is where another one is,
+ * if it gets there with what it has.  Much is more than half of the stock among
+ * four lanes, three times an even part among many.
  */
-static int
-turn_length(const KiStock *stock)
+static void
+begin_turn(KiStock *stock)
 {
 	const KiLane *lane = stock->turn;
+	int64		until_ms = -1;
 	int64		nlanes = 0;
-	int64		nahead = 0;
 
 	for (const KiLane *other = lane; other; other = other->next)
 	{
-		nahead += other->time_ms > lane->time_ms;
+		if (other->time_ms > lane->time_ms && other->time_ms <= lane->newest_ms)
+			until_ms = Max(until_ms, other->time_ms);
 		nlanes++;
 	}
+	stock->left_in_turn = until_ms < 0 ? TURN_FEWEST : TURN_MOST;
+	stock->until_ms = until_ms < 0 ? PG_INT64_MAX : until_ms;
 	if (nlanes > 1 && lane->count * (nlanes + 2) > stock->count * INT64CONST(3))
-		return Max(lane->count / TURN_PART, TURN_BEHIND);
-	return 2 * nahead > nlanes - 1 ? TURN_BEHIND : TURN_AHEAD;
+	{
+		stock->left_in_turn = Max(lane->count / TURN_PART, TURN_FEWEST);
+		stock->until_ms = PG_INT64_MAX;
+	}
+}
+
+/* The first lane has passed one message more. */
+static bool
+is_turn_over(const KiStock *stock)
+{
+	const KiLane *lane = stock->turn;
+
+	return !lane->first || stock->left_in_turn == 0 ||
+		(stock->left_in_turn <= TURN_MOST - TURN_FEWEST &&
+		 lane->time_ms >= stock->until_ms);
 }
 
 static void
@@ -150,11 +167,11 @@ begin_bundle(KiStock *stock, KiLane *lane, Size size)
 }
 
 /*
- * Room for a message that takes so many bytes with its KiCopy, of which size is
- * filled in; NULL: no memory.
+ * Room for a message that takes so many bytes with its KiCopy, of which size
+ * and time are filled in; NULL: no memory.
  */
 KiCopy *
-ki_stock_add(KiStock *stock, KiLane *lane, Size size)
+ki_stock_add(KiStock *stock, KiLane *lane, Size size, int64 timestamp_ms)
 {
 	Size		needed = MAXALIGN(size);
 	KiChunk    *chunk = stock->chunk;
@@ -168,6 +185,7 @@ ki_stock_add(KiStock *stock, KiLane *lane, Size size)
 	chunk = bundle->chunk;
 	copy = (KiCopy *) (chunk->bytes + chunk->used);
 	copy->size = size;
+	copy->timestamp_ms = lane->newest_ms = timestamp_ms;
 	chunk->used += needed;
 	bundle->count++;
 	lane->count++;
@@ -212,7 +230,7 @@ ki_stock_pass(KiStock *stock)
 	const KiCopy *copy = bundle->copy;
 
 	if (stock->left_in_turn == 0)
-		stock->left_in_turn = turn_length(stock);
+		begin_turn(stock);
 	stock->left_in_turn--;
 	stock->count--;
 	lane->count--;
@@ -225,7 +243,7 @@ ki_stock_pass(KiStock *stock)
 	}
 	if (bundle->count == 0)
 		leave_bundle(stock, lane);
-	if (!lane->first || stock->left_in_turn == 0)
+	if (is_turn_over(stock))
 		end_turn(stock);
 }
 

@@ -226,11 +226,10 @@ copy_message(KiStock *stock, KiLane *lane, const rd_kafka_message_t *raw,
 
 	if (headers)
 		size += headers_len(headers);
-	copy = ki_stock_add(stock, lane, sizeof(KiCopy) + size);
+	copy = ki_stock_add(stock, lane, sizeof(KiCopy) + size, timestamp_of(raw));
 	if (!copy)
 		return false;
 	copy->offset = raw->offset;
-	copy->timestamp_ms = timestamp_of(raw);
 	copy->bytes = (uint32) Min(size + MESSAGE_OVERHEAD, PG_UINT32_MAX);
 	copy->nheaders = nheaders;
 	copy->key_len = raw->key ? (uint32) key_len : KI_NO_BYTES;

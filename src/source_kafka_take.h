@@ -65,6 +65,7 @@ typedef struct KiLane
 	struct KiLane *next;		/* whose turn is after this one's */
 	int			count;			/* of messages and events */
 	int64		time_ms;		/* of the last message delivered; -1: none */
+	int64		newest_ms;		/* of the last message taken; -1: none */
 } KiLane;
 
 /* What was taken and is not delivered yet. */
@@ -80,6 +81,7 @@ typedef struct KiStock
 	KiLane	   *last_turn;
 	int			left_in_turn;	/* to deliver of the first one; 0: its turn
 								 * has not begun */
+	int64		until_ms;		/* when its turn may end earlier */
 	int			count;			/* of messages and events */
 	int64		bytes;			/* of messages, as a batch counts them */
 	int64		average;		/* of the bytes of the messages polled last;
@@ -113,7 +115,8 @@ extern void ki_messages_add(KiMessages *messages);
 
 /* source_kafka_stock.c */
 extern void ki_stock_make_lanes(KiSource *source);
-extern KiCopy *ki_stock_add(KiStock *stock, KiLane *lane, Size size);
+extern KiCopy *ki_stock_add(KiStock *stock, KiLane *lane, Size size,
+							int64 timestamp_ms);
 extern bool ki_stock_add_event(KiStock *stock, KiLane *lane,
 							   rd_kafka_message_t *event);
 extern void ki_stock_pass(KiStock *stock);

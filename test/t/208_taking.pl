@@ -153,16 +153,16 @@ sub turns
 my $now = 1_700_000_000_000;
 my $year = 365 * 86400 * 1000;
 
-# the second one has two thirds of the messages a second; a third one is ahead of both
-my ($batches, $a, $b, $c, $apart) = turns('sides', [ 20_000, $now, 2 ], [ 20_000, $now, 3 ], [ 5000, $now + $year, 1 ]);
+# the second one has a third of the messages a second; a third one is ahead of both
+my ($batches, $a, $b, $c, $apart) = turns('sides', [ 20_000, $now, 1 ], [ 10_000, $now, 3 ], [ 5000, $now + $year, 1 ]);
 is($batches, 15, 'sides: batches looked at');
-cmp_ok($apart, '<', 3, "sides: the first two are never more than $apart s apart, of 40 s and 60 s");
-cmp_ok($a, '>', $b, "sides: the second one has shorter turns ($a, $b, $c of 15000)");
+cmp_ok($apart, '<', 2, "sides: the first two are never more than $apart s apart, of 20 s and 30 s");
+ok($a > 2 * $b && $c > 500, "sides: the second one has shorter turns, and the third one has some ($a, $b, $c of 15000)");
 
-# one that is a year behind is preferred, but does not have all turns
+# one that is a year behind cannot come up: both have the same
 ($batches, $a, $b) = turns('behind', [ 20_000, $now - $year, 1 ], [ 20_000, $now, 1 ]);
 is($batches, 15, 'behind: batches looked at');
-ok($b > 4000 && $b < 6000, "behind: the partition that is ahead has turns half as long ($a, $b of 15000)");
+ok($a > 6000 && $b > 6000, "behind: a partition that cannot come up is not preferred ($a, $b of 15000)");
 
 # one that most of what is at hand is of, has longer turns than the others
 ($batches, $a, $b, $c) = turns('much', [ 40_000, $now, 0 ], [ 4000, $now, 0 ], [ 4000, $now, 0 ]);
