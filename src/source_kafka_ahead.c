@@ -59,12 +59,17 @@ take_ahead(KiAhead *ahead)
 	KiSource   *source = ahead->source;
 	KiStock    *stock = &source->stock;
 
-	while (stock->count < MOST_AHEAD && stock->bytes < ahead->most_bytes &&
-		   ki_chunk_bytes() < 2 * ahead->most_bytes && is_wanted(ahead))
-		if (!ki_stock_poll(source, MOST_AHEAD - stock->count,
-						   ahead->most_bytes - stock->bytes) ||
+	while (stock->count < MOST_AHEAD && is_wanted(ahead))
+	{
+		/* a batch has as much, and chunks are not always full */
+		int64		bytes = Min(ahead->most_bytes - stock->bytes,
+								2 * ahead->most_bytes - ki_chunk_bytes());
+
+		if (bytes <= 0 ||
+			!ki_stock_poll(source, MOST_AHEAD - stock->count, bytes) ||
 			!ki_stock_copy(source))
 			break;
+	}
 }
 
 /* The thread. */
@@ -134,7 +139,10 @@ ki_source_take_ahead(KiSource *source, int64 most_bytes)
 	pthread_mutex_unlock(&ahead->lock);
 }
 
-/* What was taken ahead is ours again, when what was polled last is copied.  Raises nothing. */
+/*
+ * What was taken ahead is ours again, as soon as what was polled last is
+ * copied.  Raises nothing.
+ */
 void
 ki_source_join(KiSource *source)
 {

@@ -5,10 +5,10 @@
  * Messages come from the library in long stretches of one partition: a record
  * set may be a second of it.  They are delivered in short turns, so that a
  * batch has messages of the same time, and their keys, if these grow with time,
- * meet in the same pages of an index.  A partition that is behind another one in
- * time, and of which there is enough to come up with it, has longer turns until
- * it has; so does a partition that much has gathered of.  Every partition that
- * anything is there of has a turn in each round.
+ * meet in the same pages of an index.  A partition that is behind another one
+ * in time, and of which there is enough to come up with it, has longer turns
+ * until it has; so does a partition that much has gathered of.  Every partition
+ * that anything is there of has a turn in each round.
  *
  * Nothing of PostgreSQL is called here but ki_stock_make_lanes's allocation,
  * for a thread of its own may be taking (source_kafka_ahead.c).
@@ -72,18 +72,23 @@ begin_turn(KiStock *stock)
 	int64		until_ms = -1;
 	int64		nlanes = 0;
 
+	stock->left_in_turn = TURN_FEWEST;
+	stock->until_ms = -1;
+	/* it will be empty then: the walk would cost more than that */
+	if (lane->count <= TURN_FEWEST)
+		return;
 	for (const KiLane *other = lane; other; other = other->next)
 	{
 		if (other->time_ms > lane->time_ms && other->time_ms <= lane->newest_ms)
 			until_ms = Max(until_ms, other->time_ms);
 		nlanes++;
 	}
-	stock->left_in_turn = until_ms < 0 ? TURN_FEWEST : TURN_MOST;
-	stock->until_ms = until_ms < 0 ? PG_INT64_MAX : until_ms;
 	if (nlanes > 1 && lane->count * (nlanes + 2) > stock->count * INT64CONST(3))
-	{
 		stock->left_in_turn = Max(lane->count / TURN_PART, TURN_FEWEST);
-		stock->until_ms = PG_INT64_MAX;
+	else if (until_ms >= 0)
+	{
+		stock->left_in_turn = TURN_MOST;
+		stock->until_ms = until_ms;
 	}
 }
 
@@ -94,8 +99,8 @@ is_turn_over(const KiStock *stock)
 	const KiLane *lane = stock->turn;
 
 	return !lane->first || stock->left_in_turn == 0 ||
-		(stock->left_in_turn <= TURN_MOST - TURN_FEWEST &&
-		 lane->time_ms >= stock->until_ms);
+		(stock->until_ms >= 0 && lane->time_ms >= stock->until_ms &&
+		 stock->left_in_turn <= TURN_MOST - TURN_FEWEST);
 }
 
 static void
@@ -113,15 +118,15 @@ end_turn(KiStock *stock)
 
 /*
  * A chunk with room for so many bytes and one user more: the one being filled,
- * or a new one that takes its place.  What is large has one of its own, which
- * goes with it.  NULL: no memory.
+ * or a new one that takes its place.  What would waste half of one has one of
+ * its own, which goes with it.  NULL: no memory.
  */
 static KiChunk *
 find_chunk(KiStock *stock, Size size)
 {
 	KiChunk    *chunk = stock->chunk;
 
-	if (size > KI_CHUNK_SIZE / 4)
+	if (size > KI_CHUNK_SIZE / 2)
 		return ki_chunk_create(size);
 	if (!chunk || chunk->size - chunk->used < size)
 	{
@@ -162,7 +167,10 @@ begin_bundle(KiStock *stock, KiLane *lane, Size size)
 	}
 	lane->last = bundle;
 	/* it is at the end of what is filled of its chunk */
-	stock->open_lane = chunk == stock->chunk ? lane : NULL;
+	if (chunk == stock->chunk)
+		stock->open_lane = lane;
+	else if (stock->open_lane == lane)
+		stock->open_lane = NULL;
 	return bundle;
 }
 

@@ -18,8 +18,11 @@
 /* The length of bytes that are not there. */
 #define KI_NO_BYTES PG_UINT32_MAX
 
-/* Of most chunks; with its head not more than the C library takes from its heap. */
-#define KI_CHUNK_SIZE (Size) (120 * 1024)
+/*
+ * Bytes of most chunks: with its head not more than the C library takes from
+ * its heap.
+ */
+#define KI_CHUNK_SIZE ((Size) 120 * 1024)
 
 /* A piece of the C library's memory, since a thread may fill it. */
 typedef struct KiChunk
@@ -81,7 +84,7 @@ typedef struct KiStock
 	KiLane	   *last_turn;
 	int			left_in_turn;	/* to deliver of the first one; 0: its turn
 								 * has not begun */
-	int64		until_ms;		/* when its turn may end earlier */
+	int64		until_ms;		/* when its turn may end earlier; -1: not */
 	int			count;			/* of messages and events */
 	int64		bytes;			/* of messages, as a batch counts them */
 	int64		average;		/* of the bytes of the messages polled last;

@@ -30,7 +30,9 @@ sub message
 {
 	my ($n) = @_;
 	my @headers = ([], [ [ n => $n ] ], [ [ first => "f$n" ], [ none => undef ], [ empty => '' ], [ long => 'y' x ($n % 300) ] ]);
-	my %value = (n => $n, pad => 'x' x ($n % 100 == 0 ? 5000 : $n % 40));
+	# a chunk has 120 kB, and what takes more than half of one has its own
+	my $length = $n % 500 == 0 ? 130_000 : $n % 300 == 0 ? 70_000 : $n % 100 == 0 ? 5000 : $n % 40;
+	my %value = (n => $n, pad => 'x' x $length);
 	return {
 		key => $n % 2 ? "k$n" : undef,
 		value => encode_json(\%value),
