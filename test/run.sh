@@ -14,9 +14,10 @@
 #   PG_CONFIG            which PostgreSQL (default: the newest that can build extensions)
 #   KAFKA_INGEST_KEEP=1  keep the work directory in any case
 # What the tests find in theirs: KAFKA_BROKERS (host:port), KAFKA_DATA_DIR, KAFKA_TOOL, KAFKA_HOME,
-# KAFKA_BROKER_SH, KAFKA_INGEST_FAULTS_DIR (holds the kafka_ingest.so with fault injection; the
-# directory above it is a PostgreSQL installation that has this one), KAFKA_INGEST_SHARED_DIR (the
-# same for one that uses the shared librdkafka; made only for tests that want it).
+# KAFKA_BROKER_SH, PG_CONFIG (of the installation that has the headers), KAFKA_INGEST_FAULTS_DIR (holds
+# the kafka_ingest.so with fault injection; the directory above it is a PostgreSQL installation that has
+# this one), KAFKA_INGEST_SHARED_DIR (the same for one that uses the shared librdkafka; made only for
+# tests that want it).
 set -euo pipefail
 
 # shellcheck source=test/lib/common.sh
@@ -146,7 +147,7 @@ run_prove()
 	setsid "${runner[@]}" PATH="$bin:$PATH" PG_REGRESS="$pgxs_test/regress/pg_regress" \
 		STAGE_SOURCE="$work/src" STAGE_LOG="$work/log" STAGE_PGXS_TEST="$pgxs_test" STAGE_BINDIR="$bin" \
 		TESTDIR="$work/tap" TESTDATADIR="$work/tap/tmp_check" TESTLOGDIR="$work/tap/tmp_check/log" \
-		KAFKA_PRIVATE_DIR="$work" \
+		KAFKA_PRIVATE_DIR="$work" PG_CONFIG="$pg_config" \
 		prove --timer -I test/lib -I "$pgxs_test/perl" "${stages[@]}" > "$work/output" 2>&1 < /dev/null &
 	prove_group=$!
 	wait "$prove_group" || status=$?

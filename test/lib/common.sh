@@ -142,7 +142,7 @@ copy_tree()
 {
 	as_user mkdir -p "$1"
 	tar -C "$root" --exclude=./.git --exclude=./.rdkafka --exclude='*.o' --exclude='*.so' --exclude='*.bc' \
-		--exclude=./test/tools/kafka_tool --exclude=./test/tools/alloc_test --no-same-owner -cf - . | as_user tar -C "$1" --no-same-owner -xf -
+		--exclude=./test/tools/kafka_tool --exclude=./test/tools/alloc_test --exclude=./test/tools/taking_test --no-same-owner -cf - . | as_user tar -C "$1" --no-same-owner -xf -
 }
 
 # ---- build -----------------------------------------------------------------------------------
