@@ -59,9 +59,24 @@ count_bytes(const KiMessages *messages, int first, int end)
 	return bytes;
 }
 
+/* The span of the report's timestamps has this message's, if there is one. */
+static void
+widen_span(KiBatchReport *report, const KiMessage *message)
+{
+	int64		ms = message->timestamp_ms;
+
+	if (ms < 0)
+		return;
+	if (report->first_timestamp_ms < 0 || ms < report->first_timestamp_ms)
+		report->first_timestamp_ms = ms;
+	report->last_timestamp_ms = Max(report->last_timestamp_ms, ms);
+}
+
+/* Messages of several partitions are not in the order of their timestamps. */
 static void
 report_ranges(const KiMessages *messages, int applied, KiBatchReport *report)
 {
+	report->first_timestamp_ms = report->last_timestamp_ms = -1;
 	for (int i = 0; i < messages->nruns; i++)
 	{
 		const KiRun *run = &messages->runs[i];
@@ -73,6 +88,8 @@ report_ranges(const KiMessages *messages, int applied, KiBatchReport *report)
 		range = find_range(report, run);
 		if (range)
 			range->last_offset = messages->items[end - 1].offset;
+		widen_span(report, &messages->items[run->first]);
+		widen_span(report, &messages->items[end - 1]);
 		report->bytes += end == run->first + run->count ? run->bytes :
 			count_bytes(messages, run->first, end);
 	}
@@ -92,13 +109,8 @@ ki_loader_report(const KiLoader *loader, const KiBatchResult *result,
 	batch.messages = result->applied;
 	batch.loaded = result->loaded;
 	batch.dead_letters = result->dead_letters;
-	batch.first_timestamp_ms = batch.last_timestamp_ms = -1;
 	if (result->applied > 0)
-	{
-		batch.first_timestamp_ms = messages->items[0].timestamp_ms;
-		batch.last_timestamp_ms = messages->items[result->applied - 1].timestamp_ms;
 		batch.collect_ms = (started - loader->first_at) / 1000.0;
-	}
 	batch.apply_ms = result->apply_ms;
 	batch.decode_ms = result->decode_ms;
 	batch.map_ms = result->map_ms;

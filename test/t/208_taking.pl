@@ -161,6 +161,9 @@ is($batches, 15, 'sides: batches looked at');
 cmp_ok($apart, '<', 2, "sides: the first two are never more than $apart s apart, of 20 s and 30 s");
 ok($a > 2 * $b && $c > 500, "sides: the second one has shorter turns, and the third one has some ($a, $b, $c of 15000)");
 
+is(query(q{SELECT count(*) > 30, count(*) FILTER (WHERE first_message_at > last_message_at) FROM kafka_ingest.recent_batches WHERE pipeline = 'sides'}),
+	't|0', 'sides: the times of a batch are its earliest and its latest');
+
 # one that is a year behind cannot come up: both have the same
 ($batches, $a, $b) = turns('behind', [ 20_000, $now - $year, 1 ], [ 20_000, $now, 1 ]);
 is($batches, 15, 'behind: batches looked at');
