@@ -99,17 +99,12 @@ ki_chunk_leave(KiChunk *chunk)
 void
 ki_chunk_forget_spare(void)
 {
-	for (;;)
-	{
-		KiChunk    *chunk;
+	KiChunk    *chunk;
 
-		pthread_mutex_lock(&lock);
-		chunk = take_spare();
-		pthread_mutex_unlock(&lock);
-		if (chunk == NULL)
-			break;
+	pthread_mutex_lock(&lock);
+	while ((chunk = take_spare()) != NULL)
 		free(chunk);
-	}
+	pthread_mutex_unlock(&lock);
 }
 
 /*

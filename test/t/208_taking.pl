@@ -123,9 +123,9 @@ is(query('SELECT count(*), count(DISTINCT n) FROM six'), join('|', (6 * $each) x
 
 # Partitions with a backlog, in order of partition as they come from the broker,
 # each with so many messages whose times begin somewhere and go on by so many
-# milliseconds. What is loaded in batches 6 to 20, when all are at hand: how many
-# batches, and a row of each with its messages by partition and the seconds between
-# the first two partitions.
+# milliseconds. Of batches 6 to 20, when all are at hand: how many these are, their
+# messages by partition, and the most seconds that the first two partitions were
+# apart at the end of one.
 sub turns
 {
 	my ($name, @clocks) = @_;
