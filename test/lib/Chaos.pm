@@ -46,7 +46,9 @@ use constant ORPHAN_SECONDS => 20;
 # Options: node, pipeline, ends ({ partition => next_offset at the end }), blows, and
 # by_topic => 1 for a pipeline of several topics: then the keys of ends, and the
 # partitions of a worker, are topic/partition. seed_name: the variable of the
-# environment that has the seed.
+# environment that has the seed. more: called with the number of messages produced so
+# far, produces more and returns { partition => acknowledged messages }, for a load that
+# a slow machine finds over before the last blow.
 sub new
 {
 	my ($class, %options) = @_;
@@ -126,6 +128,14 @@ sub await_next_moment
 {
 	my ($self) = @_;
 	return 0 if $self->{struck} == $self->{blows};
+	do { $self->_await_place } until @{ $self->{workers} } || !$self->_prolong;
+	return @{ $self->{workers} } > 0;
+}
+
+# Finds the workers that have work left at the place of the next blow.
+sub _await_place
+{
+	my ($self) = @_;
 	my $place = int(($self->{struck} + rand) / ($self->{blows} + 1) * $self->{total});
 	my $rows = $self->{node}->poll_until($self->_moment_sql($place), qr/^\d/);
 	my (%partitions, %left);
@@ -138,7 +148,20 @@ sub await_next_moment
 	$self->{gone} = [ keys %partitions ];
 	$self->{workers} = [ map { { pid => $_, partitions => $partitions{$_} } }
 		  grep { $left{$_} > 0 } sort keys %partitions ];
-	return @{ $self->{workers} } > 0;
+	return;
+}
+
+# Makes a load longer that is over, for the same workers; false if it cannot be.
+sub _prolong
+{
+	my ($self) = @_;
+	return 0 if !$self->{more};
+	my $produced = $self->{more}->($self->{total});
+	$self->{ends}{$_} += $produced->{$_} foreach keys %$produced;
+	$self->{total} = _sum(values %{ $self->{ends} });
+	$self->{gone} = [];
+	note("the load was over: it has $self->{total} messages now");
+	return 1;
 }
 
 # ---- whom -------------------------------------------------------------------
@@ -203,6 +226,24 @@ sub _is_between
 	return 0 < $worker->{next_offset} && $worker->{next_offset} < $worker->{end};
 }
 
+# Was it seen at its end?
+sub _is_over
+{
+	my ($worker) = @_;
+	return defined $worker->{end} && $worker->{next_offset} >= $worker->{end};
+}
+
+# One that has no work left is not looked at again; others, or more work, are found.
+sub _leave_out
+{
+	my ($self, $worker) = @_;
+	$self->{workers} = [ grep { $_ != $worker } @{ $self->{workers} } ];
+	return if @{ $self->{workers} };
+	$self->{gone} = [];
+	$self->await_next_moment or croak 'the load ended';
+	return;
+}
+
 sub _any_worker
 {
 	my ($self) = @_;
@@ -214,7 +255,7 @@ sub _any_worker
 # what it is doing. Every fourth is taken as it is, the others only with a batch in
 # flight: else it goes on for a moment and is looked at again. The process stays
 # stopped, so what was found is what it dies of. One that has not stored anything
-# yet, or everything, is let go for another one.
+# yet is let go for another one; one that has stored everything is no longer of use.
 sub freeze_worker
 {
 	my ($self) = @_;
@@ -237,7 +278,9 @@ sub freeze_worker
 		return $worker if $is_between && ($any || $worker->{in_flight});
 		kill 'CONT', $worker->{pid};
 		usleep(int(rand(2000)));
-		$worker = $self->_any_worker unless $is_between;
+		next if $is_between;
+		$self->_leave_out($worker) if _is_over($worker);
+		$worker = $self->_any_worker;
 	}
 	croak 'no batch was in flight in ' . MAX_LOOKS . ' looks';
 }

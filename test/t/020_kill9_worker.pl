@@ -1,4 +1,4 @@
-# kill -9 of the worker, 20 times over 800,000 messages into a table without any
+# kill -9 of the worker, 20 times over 400,000 messages into a table without any
 # index: none is missing, none is there twice.
 
 use strict;
@@ -12,9 +12,10 @@ use Test::More;
 
 my $kafka = KafkaBroker->shared();
 my $topic = $kafka->create_topic('kill9', partitions => 4);
-my $produced = $kafka->produce($topic, count => 800_000);
+my $produced = $kafka->produce($topic, count => 400_000);
 my $node = IngestCluster->new('main');
-my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => $produced, blows => 20);
+my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => $produced, blows => 20,
+	more => sub { $kafka->produce($topic, count => 100_000, from => $_[0]) });
 
 $node->connect_kafka($kafka);
 # tiny batches: the load takes its time, and has many transactions to hit

@@ -1,4 +1,4 @@
-# The whole server is stopped in mode immediate, 20 times over 800,000 messages, with
+# The whole server is stopped in mode immediate, 20 times over 400,000 messages, with
 # a batch in flight: none is missing, none is there twice.
 
 use strict;
@@ -11,9 +11,10 @@ use Test::More;
 
 my $kafka = KafkaBroker->shared();
 my $topic = $kafka->create_topic('immediate', partitions => 4);
-my $produced = $kafka->produce($topic, count => 800_000);
+my $produced = $kafka->produce($topic, count => 400_000);
 my $node = IngestCluster->new('main');
-my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => $produced, blows => 20);
+my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => $produced, blows => 20,
+	more => sub { $kafka->produce($topic, count => 100_000, from => $_[0]) });
 
 $node->connect_kafka($kafka);
 $node->safe_psql('postgres', qq{
