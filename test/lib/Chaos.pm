@@ -38,7 +38,7 @@ use Time::HiRes qw(usleep time);
 
 # A look at a frozen process that holds a lock of ours may hang: then let it go.
 use constant LOOK_SECONDS => 5;
-use constant MAX_LOOKS    => 400;
+use constant MAX_SECONDS  => 120;
 
 # An orphan ends what it is at, a batch, and goes.
 use constant ORPHAN_SECONDS => 20;
@@ -261,7 +261,8 @@ sub freeze_worker
 	my ($self) = @_;
 	my $any = $self->{struck} % 4 == 3;
 	my $worker = $self->_any_worker;
-	foreach (1 .. MAX_LOOKS)
+	my $began = time;
+	while (time < $began + MAX_SECONDS)
 	{
 		if (!$self->freeze($worker->{pid}))
 		{
@@ -282,7 +283,8 @@ sub freeze_worker
 		$self->_leave_out($worker) if _is_over($worker);
 		$worker = $self->_any_worker;
 	}
-	croak 'no batch was in flight in ' . MAX_LOOKS . ' looks';
+	croak sprintf 'no batch was in flight in %d seconds: process %d is at %s of %s; %s', MAX_SECONDS,
+	  $worker->{pid}, $worker->{next_offset} // '?', $worker->{end} // '?', $self->{node}->status_text;
 }
 
 # kill -9 of a frozen worker. PostgreSQL ends and restarts all sessions then, which
@@ -378,6 +380,13 @@ sub count_blow
 	note(sprintf 'blow %d: process %s at %d of %d%s', $self->{struck}, $worker->{pid} // '-',
 		$worker->{next_offset}, $worker->{end}, $worker->{in_flight} ? ', batch in flight' : '');
 	return;
+}
+
+# How many messages were produced, in the end.
+sub total
+{
+	my ($self) = @_;
+	return $self->{total};
 }
 
 # ---- what came of it ----------------------------------------------------------

@@ -15,7 +15,8 @@ my $kafka = KafkaBroker->shared();
 my $topic = $kafka->create_topic('kill9_two', partitions => 4);
 my $produced = $kafka->produce($topic, count => 400_000);
 my $node = IngestCluster->new('main');
-my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => $produced, blows => 20);
+my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => $produced, blows => 20,
+	more => sub { $kafka->produce($topic, count => 100_000, from => $_[0]) });
 my %killed;
 
 $node->connect_kafka($kafka);

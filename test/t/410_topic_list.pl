@@ -19,12 +19,17 @@ my $table = 'id bigint, _topic text, _partition int, _offset bigint';
 
 my @topics = map { $kafka->create_topic("list_$_", partitions => 3) } qw(a b c);
 my %ends;
-foreach my $i (0 .. $#topics)
+
+sub produce
 {
-	my $produced = $kafka->produce($topics[$i], count => $each, from => $i * $each);
-	$ends{"$topics[$i]/$_"} = $produced->{$_} foreach keys %$produced;
+	my ($topic, $from) = @_;
+	my $produced = $kafka->produce($topic, count => $each, from => $from);
+	return { map { ("$topic/$_" => $produced->{$_}) } keys %$produced };
 }
-my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => \%ends, blows => 8, by_topic => 1);
+
+%ends = (%ends, %{ produce($topics[$_], $_ * $each) }) foreach 0 .. $#topics;
+my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => \%ends, blows => 8, by_topic => 1,
+	more => sub { produce($topics[0], $_[0]) });
 my %killed;
 
 $node->connect_kafka($kafka);

@@ -16,11 +16,17 @@ my $prefix = $kafka->unique_name('pattern');
 my $each = 50_000;
 my %ends;
 
+sub produce
+{
+	my ($topic, $from) = @_;
+	my $produced = $kafka->produce($topic, count => $each, from => $from);
+	return { map { ("$topic/$_" => $produced->{$_}) } keys %$produced };
+}
+
 foreach my $i (0 .. 2)
 {
 	my $topic = $kafka->create_topic('', name => "$prefix.$i.in", partitions => 2);
-	my $produced = $kafka->produce($topic, count => $each, from => $i * $each);
-	$ends{"$topic/$_"} = $produced->{$_} foreach keys %$produced;
+	%ends = (%ends, %{ produce($topic, $i * $each) });
 }
 
 # what the pattern does not mean: another ending, and Kafka's own
@@ -32,7 +38,8 @@ foreach my $other ("$prefix.3.out", "__$prefix.4.in", "other.$prefix.4.in")
 
 # ---- kill -9 of one of two workers --------------------------------------------
 
-my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => \%ends, blows => 6, by_topic => 1);
+my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => \%ends, blows => 6, by_topic => 1,
+	more => sub { produce("$prefix.0.in", $_[0]) });
 $node->connect_kafka($kafka);
 $node->safe_psql('postgres', qq{
 	CREATE TABLE target (id bigint, _topic text, _partition int, _offset bigint);
@@ -56,20 +63,21 @@ $chaos->check_blows(in_flight => 4);
 $node->wait_until_up;
 $node->safe_psql('postgres', 'DROP TRIGGER slow ON target');
 $chaos->check_complete('target');
+my $all = $chaos->total;
 
 # ---- topics that join ------------------------------------------------------------
 
 $node->safe_psql('postgres', qq{
 	SELECT kafka_ingest.create_pipeline('latest', topic => '$prefix.*.in', target => 'target_of_latest', start_from => 'latest');
 });
-$node->wait_for_position_sum('latest', 3 * $each);
+$node->wait_for_position_sum('latest', $all);
 my $pids = $node->safe_psql('postgres', q{SELECT pids FROM kafka_ingest.status WHERE pipeline = 'p'});
 my $new = $kafka->create_topic('', name => "$prefix.new.in", partitions => 3);
 my $produced = $kafka->produce($new, count => 900);
 foreach my $case ([ 'p', 'target' ], [ 'latest', 'target_of_latest' ])
 {
 	my ($pipeline, $table) = @$case;
-	$node->wait_for_position_sum($pipeline, 3 * $each + 900);
+	$node->wait_for_position_sum($pipeline, $all + 900);
 	$node->ledger_check($table, $new, $produced, topic_column => 1,
 		name => "$pipeline: what was there before the topic was noticed is loaded");
 	is($node->safe_psql('postgres',
@@ -84,7 +92,7 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM target_of_latest WHERE _t
 # a partition more of a topic that matches
 $kafka->create_partitions($new, 4);
 $kafka->produce($new, count => 100, partition => 3, from => 5000);
-$node->wait_for_position_sum('p', 3 * $each + 1000);
+$node->wait_for_position_sum('p', $all + 1000);
 $node->ledger_check('target', $new, { %$produced, 3 => 100 }, topic_column => 1,
 	name => 'a new partition of a topic that matches');
 
@@ -93,9 +101,9 @@ $node->ledger_check('target', $new, { %$produced, 3 => 100 }, topic_column => 1,
 is($node->safe_psql('postgres', qq{
 		SELECT kafka_ingest.create_pipeline('run', topic => '$prefix.*.in,$prefix.3.out', target => 'target_of_run', paused => true);
 		CALL kafka_ingest.run('run');
-	}) =~ s/^\n//r, sprintf('%d|0|t', 3 * $each + 1010), 'run() loads all topics of patterns and names');
+	}) =~ s/^\n//r, sprintf('%d|0|t', $all + 1010), 'run() loads all topics of patterns and names');
 is($node->safe_psql('postgres', q{SELECT count(DISTINCT _topic), count(*), count(DISTINCT (_topic, _partition, _offset)) FROM target_of_run}),
-	sprintf('5|%d|%d', 3 * $each + 1010, 3 * $each + 1010), 'each message once');
+	sprintf('5|%d|%d', $all + 1010, $all + 1010), 'each message once');
 
 # ---- Kafka's own topics, and patterns nothing matches ------------------------------
 

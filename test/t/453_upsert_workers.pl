@@ -73,31 +73,41 @@ unlike($log, qr/deadlock detected/, 'but not in a circle');
 # ---- kill -9 ---------------------------------------------------------------------------
 
 my $topic = $kafka->create_topic('kill', partitions => PARTITIONS);
-my (%model, @messages);
-foreach my $n (1 .. 60_000)
+my %model;
+
+# Produces changes, and makes them in the model.
+sub produce_changes
 {
-	my ($partition, $k) = (int(rand(PARTITIONS)), int(rand(2000)));
-	my $id = "$partition|$k";
-	my $deletes = rand() < 0.1;
-	push @messages, { partition => $partition, key => $k, value => $deletes ? undef : qq({"v": $n}) };
-	if ($deletes) { delete $model{$id} }
-	else { $model{$id} = $n }
+	my ($from, $count) = @_;
+	my @messages;
+	foreach my $n ($from + 1 .. $from + $count)
+	{
+		my ($partition, $k) = (int(rand(PARTITIONS)), int(rand(2000)));
+		my $id = "$partition|$k";
+		my $deletes = rand() < 0.1;
+		push @messages, { partition => $partition, key => $k, value => $deletes ? undef : qq({"v": $n}) };
+		if ($deletes) { delete $model{$id} }
+		else { $model{$id} = $n }
+	}
+	return $kafka->produce_messages($topic, @messages);
 }
-my $produced = $kafka->produce_messages($topic, @messages);
-my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => $produced, blows => 8);
+
+my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => produce_changes(0, 60_000), blows => 8,
+	more => sub { produce_changes($_[0], 20_000) });
 query(qq{CREATE TABLE target (p int, k int, v int, PRIMARY KEY (p, k));
 	CREATE TRIGGER slow AFTER INSERT ON target FOR EACH STATEMENT EXECUTE FUNCTION be_slow(30);
 	SELECT kafka_ingest.create_pipeline('p', topic => '$topic', target => 'target', mode => 'upsert',
 		columns => '{"p": "\@partition", "k": "\@key", "v": "\$.v"}', workers => 4, batch_max_messages => 100)});
 $chaos->kill9($chaos->freeze_worker) while $chaos->await_next_moment;
 $chaos->check_blows(in_flight => 6);
-$node->wait_for_position_sum('p', scalar @messages);
+my $all = $chaos->total;
+$node->wait_for_position_sum('p', $all);
 is(query('SELECT p, k, v FROM target ORDER BY p, k'),
 	join("\n", map { "$_->[0]|$_->[1]|$_->[2]" } sort { $a->[0] <=> $b->[0] || $a->[1] <=> $b->[1] }
 		  map { [ split(/\|/, $_), $model{$_} ] } keys %model),
 	"the table is the model (seed $seed)");
 is(query(q{SELECT messages, loaded, ignored, dead_letters_total, gaps FROM kafka_ingest.status WHERE pipeline = 'p'}),
-	@messages . '|' . @messages . '|0|0|0', 'each message counts once');
+	"$all|$all|0|0|0", 'each message counts once');
 
 $node->stop;
 done_testing();

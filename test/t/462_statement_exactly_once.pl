@@ -14,7 +14,8 @@ my $kafka = KafkaBroker->shared();
 my $topic = $kafka->create_topic('kill9_statement', partitions => 4);
 my $produced = $kafka->produce($topic, count => 200_000, template => '{"id": %d}');
 my $node = IngestCluster->new('main');
-my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => $produced, blows => 20);
+my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => $produced, blows => 20,
+	more => sub { $kafka->produce($topic, count => 50_000, from => $_[0], template => '{"id": %d}') });
 
 $node->connect_kafka($kafka);
 $node->safe_psql('postgres', qq{
