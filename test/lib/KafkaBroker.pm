@@ -59,9 +59,12 @@ sub shared
 }
 
 # A broker of this test, started; the arguments are broker properties ("name=value").
+# After kill -9 its controller knows the dead one for as long as its session lasts, and
+# refuses the new one.
 sub new
 {
 	my ($class, @properties) = @_;
+	unshift @properties, 'broker.session.timeout.ms=2000';
 	my $dir = sprintf('%s/kafka_%d_%d',
 		_environment('KAFKA_PRIVATE_DIR'), $$, scalar @private);
 	my $self = bless { dir => $dir, shared => 0, properties => \@properties }, $class;

@@ -45,6 +45,30 @@ set_topic_config(rd_kafka_NewTopic_t *topic, const char *setting)
 		tool_die("cannot set %s", setting);
 }
 
+/*
+ * One request for a topic.  False: the controller takes its brokers for dead,
+ * which it does for a moment after they stood still.
+ */
+static bool
+request_topic(rd_kafka_t *client, rd_kafka_queue_t *queue, rd_kafka_NewTopic_t *topic)
+{
+	rd_kafka_event_t *event;
+	const rd_kafka_topic_result_t **results;
+	size_t		nresults;
+	bool		is_fenced;
+
+	rd_kafka_CreateTopics(client, &topic, 1, NULL, queue);
+	event = await_answer(queue, "create topic");
+	results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event),
+												  &nresults);
+	is_fenced = nresults == 1 &&
+		rd_kafka_topic_result_error(results[0]) == RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR;
+	if (!is_fenced)
+		check_topic_results(results, nresults, "create topic");
+	rd_kafka_event_destroy(event);
+	return !is_fenced;
+}
+
 int
 tool_create_topic(const ToolArguments *arguments)
 {
@@ -52,11 +76,9 @@ tool_create_topic(const ToolArguments *arguments)
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(client);
 	const char *name = arguments->positional[1];
 	int			npartitions = (int) tool_number(arguments->positional[2], "PARTITIONS");
+	int64_t		deadline = tool_now_ms() + TOOL_TIMEOUT_MS;
 	char		error[512];
 	rd_kafka_NewTopic_t *topic;
-	rd_kafka_event_t *event;
-	const rd_kafka_topic_result_t **results;
-	size_t		nresults;
 
 	/* -1: as many replicas as the broker thinks right */
 	topic = rd_kafka_NewTopic_new(name, npartitions, -1, error, sizeof(error));
@@ -64,12 +86,12 @@ tool_create_topic(const ToolArguments *arguments)
 		tool_die("topic %s: %s", name, error);
 	for (int i = 3; i < arguments->npositional; i++)
 		set_topic_config(topic, arguments->positional[i]);
-	rd_kafka_CreateTopics(client, &topic, 1, NULL, queue);
-	event = await_answer(queue, "create topic");
-	results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event),
-												  &nresults);
-	check_topic_results(results, nresults, "create topic");
-	rd_kafka_event_destroy(event);
+	while (!request_topic(client, queue, topic))
+	{
+		if (tool_now_ms() > deadline)
+			tool_die("create topic %s: all brokers are fenced", name);
+		usleep(100 * 1000);
+	}
 	rd_kafka_NewTopic_destroy(topic);
 	if (!tool_await_partitions(client, name, npartitions))
 		tool_die("topic %s does not appear", name);
