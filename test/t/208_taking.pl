@@ -74,7 +74,8 @@ sub own_threads
 	return $own;
 }
 
-my $backlog = 20_000;
+my $backlog = 100_000;
+my $goal = $backlog - 5000;
 my $topic = $kafka->create_topic('backlog');
 $kafka->produce($topic, count => $backlog, template => '{"n":%d}');
 query(q{CREATE TABLE ahead (n int);
@@ -86,17 +87,17 @@ is(own_threads('ahead'), 2, 'while there is a backlog, a thread takes messages a
 
 query(q{SELECT kafka_ingest.pause('ahead')});
 my $paused = $node->position_sum('ahead');
-cmp_ok($paused, '<', 15_000, "paused at $paused");
+cmp_ok($paused, '<', $goal, "paused at $paused");
 is(query('SELECT count(*), max(n) FROM ahead'), "$paused|" . ($paused - 1), 'what was taken ahead is not loaded');
 query(q{SELECT kafka_ingest.resume('ahead')});
 $node->wait_for_position_sum('ahead', $paused + 500);
 
-my $moved = query(q{SELECT old_offset FROM kafka_ingest.seek('ahead', start_offsets => '{"0": 15000}', reason => 'test')});
-cmp_ok($moved, '<', 15_000, "moved from $moved");
+my $moved = query(qq{SELECT old_offset FROM kafka_ingest.seek('ahead', start_offsets => '{"0": $goal}', reason => 'test')});
+cmp_ok($moved, '<', $goal, "moved from $moved");
 $node->wait_for_position_sum('ahead', $backlog);
-is(query("SELECT count(*), count(DISTINCT n), count(*) FILTER (WHERE n >= $moved AND n < 15000) FROM ahead"),
+is(query("SELECT count(*), count(DISTINCT n), count(*) FILTER (WHERE n >= $moved AND n < $goal) FROM ahead"),
 	join('|', ($moved + 5000) x 2, 0), 'and nothing between was loaded, nothing twice');
-is(query(q{SELECT from_offset, to_offset FROM kafka_ingest.gaps WHERE pipeline = 'ahead'}), "$moved|14999", 'as the gap says');
+is(query(q{SELECT from_offset, to_offset FROM kafka_ingest.gaps WHERE pipeline = 'ahead'}), "$moved|" . ($goal - 1), 'as the gap says');
 
 query(q{CREATE TABLE idle (n int)});
 my $quiet = $kafka->create_topic('quiet');
@@ -121,12 +122,10 @@ query(q{SELECT kafka_ingest.resume('six')});
 $node->wait_for_position_sum('six', 6 * $each);
 is(query('SELECT count(*), count(DISTINCT n) FROM six'), join('|', (6 * $each) x 2), 'until every message is there');
 
-# Partitions with a backlog, in order of partition as they come from the broker,
-# each with so many messages whose times begin somewhere and go on by so many
-# milliseconds. Of batches 6 to 20, when all are at hand: how many these are, their
-# messages by partition, and the most seconds that the first two partitions were
-# apart at the end of one.
-sub turns
+# Loads partitions with a backlog, in order of partition as they come from the
+# broker, each with so many messages whose times begin somewhere and go on by so many
+# milliseconds.
+sub load_clocks
 {
 	my ($name, @clocks) = @_;
 	my $topic = $kafka->create_topic($name, partitions => scalar @clocks, config => { 'retention.ms' => -1 });
@@ -145,6 +144,26 @@ sub turns
 	is( query(qq{SELECT count(*), count(DISTINCT (_partition, n)), count(*) FILTER (WHERE n <= before) FROM
 			(SELECT *, lag(n) OVER (PARTITION BY _partition ORDER BY ctid) AS before FROM $name) rows}),
 		join('|', $all, $all, 0), "$name: every message once, those of a partition in order");
+	return;
+}
+
+# Of batches 6 to 20 of such a load: how many these are, their messages by partition,
+# and the most seconds that the first two partitions were apart at the end of one.
+# A broker that stands still for a moment may answer for a partition when batch 6 is
+# over: such a load says nothing, and is tried again.
+sub turns
+{
+	my ($base, @clocks) = @_;
+	my $name;
+	foreach my $try (1 .. 5)
+	{
+		$name = $try == 1 ? $base : "${base}_$try";
+		load_clocks($name, @clocks);
+		last if @clocks == query(qq{SELECT count(DISTINCT partition) FROM
+			(SELECT row_number() OVER (ORDER BY min(ctid)) AS i, array_agg(_partition) AS partitions FROM $name GROUP BY xmin) batches,
+			unnest(partitions) partition WHERE i < 6});
+		note("$name: not all partitions were at hand when batch 6 began");
+	}
 	my $filter = 'FILTER (WHERE _partition =';
 	return split /\|/, query(qq{SELECT count(*), sum(a), sum(b), sum(c), max(apart) FROM
 		(SELECT row_number() OVER (ORDER BY min(ctid)) AS i, count(*) $filter 0) AS a, count(*) $filter 1) AS b, count(*) $filter 2) AS c,

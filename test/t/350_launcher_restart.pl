@@ -39,7 +39,7 @@ sub ok_load
 	{
 		my $sum = $node->position_sum($load->{name});
 		$node->wait_for_position_sum($load->{name}, $sum + 400);
-		is($node->state($load->{name}), 'running', "$name: $load->{name} loads");
+		ok($node->wait_for_state($load->{name}, 'running'), "$name: $load->{name} loads");
 	}
 	# locks make a second one impossible, but nor must there be a process that waits for them
 	is(sql($workers), scalar(@loads), "$name: one worker for each");
