@@ -32,7 +32,7 @@
 #include "topics.h"
 #include "watermark.h"
 
-#define LINGER_MS 5				/* a caught-up batch waits for company */
+#define LINGER_MS 3				/* a caught-up batch waits for company */
 #define END_DELAY_MS 1000		/* idle time before moving over control
 								 * records */
 #define MAX_BARRIERS 3
