@@ -17,6 +17,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -240,7 +241,7 @@ differs(FunctionCallInfo fcinfo, int arg, const char *stored)
 		strcmp(text_to_cstring(PG_GETARG_TEXT_PP(arg)), stored) != 0;
 }
 
-/* Names of the arguments that were given, for the event. */
+/* Names of the arguments that were given, for the event; reset is the last one. */
 static char *
 names_given(FunctionCallInfo fcinfo)
 {
@@ -256,6 +257,9 @@ names_given(FunctionCallInfo fcinfo)
 	for (int i = ARG_TOPIC; i < fcinfo->nargs; i++)
 		if (!PG_ARGISNULL(i))
 			appendStringInfo(&buf, "%s%s", buf.len ? ", " : "", names[i]);
+	if (!PG_ARGISNULL(ARG_RESET))
+		appendStringInfo(&buf, " %s",
+						 OidOutputFunctionCall(F_ARRAY_OUT, PG_GETARG_DATUM(ARG_RESET)));
 	ReleaseSysCache(tuple);
 	return buf.data;
 }

@@ -61,6 +61,8 @@ $node->poll_until(q{SELECT count(*) > 0 FROM target WHERE note IS NULL AND _offs
 	(SELECT max(_offset) FROM target WHERE note = 'second')}, 't');
 is( $node->safe_psql('postgres', 'SELECT columns IS NULL, batch_max_messages, batch_max_ms FROM kafka_ingest.pipelines'),
 	't|10000|100', 'options are reset');
+is($node->safe_psql('postgres', q{SELECT detail FROM kafka_ingest.events WHERE event = 'alter' AND detail LIKE '%reset%'}),
+	'batch_max_ms, reset {columns,batch_max_messages}', 'the event says which');
 alter(q{target => 'second'});
 $node->poll_until('SELECT count(*) > 0 FROM second', 't');
 pass('another target');
