@@ -347,7 +347,7 @@ CREATE VIEW over_partitions AS SELECT * FROM with_unlogged;
 SELECT pg_temp.targets('counted', 'over_unlogged', 'over_view', 'over_foreign', 'over_partitions');
 SELECT pg_temp.targets('unlogged', 'temporary', 'sequence', 'materialized', 'indexed_pkey', 'partitioned_pkey', 'composite', '"foreign"',
     'with_foreign', 'foreign_part', 'with_unlogged', 'unlogged_part', 'deep',
-    'nothing', 'nothing.nothing', '', 'demo; DROP TABLE demo', '999999999');
+    'nothing', '', 'demo; DROP TABLE demo', '999999999');
 SELECT pg_temp.calls(
     $$ALTER(target => 'unlogged')$$,
     $$ALTER(target => 'with_foreign')$$,

@@ -15,7 +15,10 @@ SELECT extversion, extrelocatable, nspname FROM pg_extension e JOIN pg_namespace
 CREATE TEMP TABLE member AS
 SELECT classid, objid, pg_describe_object(classid, objid, 0) AS name
 FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
-    AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'kafka_ingest');
+    AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'kafka_ingest')
+    -- from PostgreSQL 17 on also the types that come with tables and with other types
+    AND NOT (classid = 'pg_type'::regclass AND objid IN (SELECT t.oid FROM pg_type t LEFT JOIN pg_class c ON c.oid = typrelid
+        WHERE typcategory = 'A' OR relkind <> 'c'));
 \pset tuples_only on
 SELECT name FROM member ORDER BY name COLLATE "C";
 

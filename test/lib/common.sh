@@ -134,7 +134,8 @@ make_work_dir()
 	runner+=(env HOME="$work")
 	cd "$work"
 	unset PGHOST PGPORT PGUSER PGDATABASE PGDATA PGOPTIONS PGSERVICE PGPASSFILE MAKEFLAGS MAKELEVEL
-	export LC_ALL=C.UTF-8
+	# PostgreSQL's test library takes LC_ALL away, and clusters follow LANG then
+	export LC_ALL=C.UTF-8 LANG=C.UTF-8
 }
 
 # A copy of the checkout without what was built in it.

@@ -30,11 +30,11 @@ sub query
 # What is expected of a value: its text goes to the type's input function.
 # Numbers for integers are the exception, since 1.0 and 1e3 are integers, too.
 my $functions = <<'END';
-CREATE FUNCTION test_convert(json text, type oid, typmod int, OUT value text, OUT image bytea, OUT is_fast boolean, OUT state text)
+CREATE FUNCTION test_convert("json" text, type oid, typmod int, OUT value text, OUT image bytea, OUT is_fast boolean, OUT state text)
 	LANGUAGE C STRICT AS '$libdir/kafka_ingest', 'kafka_ingest_test_convert';
 CREATE FUNCTION test_input(input text, type oid, typmod int, OUT value text, OUT image bytea)
 	LANGUAGE C STRICT AS '$libdir/kafka_ingest', 'kafka_ingest_test_input';
-CREATE FUNCTION actual(json text, type oid, typmod int, OUT value text, OUT image bytea, OUT is_fast boolean, OUT state text)
+CREATE FUNCTION actual("json" text, type oid, typmod int, OUT value text, OUT image bytea, OUT is_fast boolean, OUT state text)
 	LANGUAGE plpgsql AS $f$
 BEGIN
 	SELECT c.* INTO value, image, is_fast, state FROM test_convert(json, type, typmod) c;
@@ -42,7 +42,7 @@ EXCEPTION WHEN OTHERS THEN
 	is_fast := false;
 	state := SQLSTATE;
 END $f$;
-CREATE FUNCTION expected(json text, type oid, typmod int, OUT value text, OUT image bytea, OUT state text)
+CREATE FUNCTION expected("json" text, type oid, typmod int, OUT value text, OUT image bytea, OUT state text)
 	LANGUAGE plpgsql AS $f$
 DECLARE
 	document text := btrim(json, E' \t\r\n');

@@ -101,6 +101,8 @@ if (sql('SHOW server_version_num') >= 160000)
 {
 	sql('GRANT alice TO bob WITH SET FALSE, INHERIT TRUE');
 	ok_refused('bob', 'alice', qr/ERROR:  42501/, 'not with a membership that allows no SET ROLE');
+	# another GRANT would keep the options
+	sql('REVOKE alice FROM bob');
 	sql('GRANT bob TO carol WITH INHERIT FALSE, SET TRUE; GRANT alice TO carol');
 }
 else
