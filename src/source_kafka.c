@@ -25,7 +25,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* Destroying takes milliseconds, or with a silent DNS server 8 seconds. */
+/* Destroying takes milliseconds, with 2.8 often a second, or with a silent DNS server 8. */
 #define DESTROY_WAIT_MS 1000
 
 /* --- the end --- */
