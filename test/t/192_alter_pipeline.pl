@@ -128,6 +128,9 @@ refused(q{alter_pipeline('p', columns => '{"id": "a"}')}, qr/22023/);
 refused(q{alter_pipeline('p', batch_max_messages => 0)}, qr/22023/);
 refused(q{alter_pipeline('p', properties => '{"enable.auto.commit": "true"}')}, qr/ERROR:  \w{5}/);
 refused(q{alter_pipeline('p', reset => '{topic}')}, qr/22023/);
+# a schema that is not there: what the server says of it changed with PostgreSQL 17
+refused(q{alter_pipeline('p', target => 'nothing.nothing')},
+	$node->safe_psql('postgres', 'SHOW server_version_num') < 170000 ? qr/3F000/ : qr/42P01/);
 refused(q{alter_pipeline('p', format => 'avro')}, qr/0A000/);
 refused(q{alter_pipeline('nobody', workers => 2)}, qr/42704/);
 is($node->state('p'), 'running', 'what is refused changes nothing');
