@@ -262,7 +262,15 @@ sub produce
 	return _counts($self->tool(undef, 'produce', $topic, _options(%options)));
 }
 
-# The same in the background: ->finish waits and returns what produce returns.
+# The same for a load of several topics: { "topic/partition" => acknowledged messages }.
+sub produce_by_topic
+{
+	my ($self, $topic, %options) = @_;
+	my $produced = $self->produce($topic, %options);
+	return { map { ("$topic/$_" => $produced->{$_}) } keys %$produced };
+}
+
+# The same as produce in the background: ->finish waits and returns what produce returns.
 sub produce_background
 {
 	my ($self, $topic, %options) = @_;

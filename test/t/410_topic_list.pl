@@ -19,17 +19,9 @@ my $table = 'id bigint, _topic text, _partition int, _offset bigint';
 
 my @topics = map { $kafka->create_topic("list_$_", partitions => 3) } qw(a b c);
 my %ends;
-
-sub produce
-{
-	my ($topic, $from) = @_;
-	my $produced = $kafka->produce($topic, count => $each, from => $from);
-	return { map { ("$topic/$_" => $produced->{$_}) } keys %$produced };
-}
-
-%ends = (%ends, %{ produce($topics[$_], $_ * $each) }) foreach 0 .. $#topics;
+%ends = (%ends, %{ $kafka->produce_by_topic($topics[$_], count => $each, from => $_ * $each) }) foreach 0 .. $#topics;
 my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => \%ends, blows => 8, by_topic => 1,
-	more => sub { produce($topics[0], $_[0]) });
+	more => sub { $kafka->produce_by_topic($topics[0], count => $each, from => $_[0]) });
 my %killed;
 
 $node->connect_kafka($kafka);

@@ -16,17 +16,10 @@ my $prefix = $kafka->unique_name('pattern');
 my $each = 50_000;
 my %ends;
 
-sub produce
-{
-	my ($topic, $from) = @_;
-	my $produced = $kafka->produce($topic, count => $each, from => $from);
-	return { map { ("$topic/$_" => $produced->{$_}) } keys %$produced };
-}
-
 foreach my $i (0 .. 2)
 {
 	my $topic = $kafka->create_topic('', name => "$prefix.$i.in", partitions => 2);
-	%ends = (%ends, %{ produce($topic, $i * $each) });
+	%ends = (%ends, %{ $kafka->produce_by_topic($topic, count => $each, from => $i * $each) });
 }
 
 # what the pattern does not mean: another ending, and Kafka's own
@@ -39,7 +32,7 @@ foreach my $other ("$prefix.3.out", "__$prefix.4.in", "other.$prefix.4.in")
 # ---- kill -9 of one of two workers --------------------------------------------
 
 my $chaos = Chaos->new(node => $node, pipeline => 'p', ends => \%ends, blows => 6, by_topic => 1,
-	more => sub { produce("$prefix.0.in", $_[0]) });
+	more => sub { $kafka->produce_by_topic("$prefix.0.in", count => $each, from => $_[0]) });
 $node->connect_kafka($kafka);
 $node->safe_psql('postgres', qq{
 	CREATE TABLE target (id bigint, _topic text, _partition int, _offset bigint);
